@@ -1,0 +1,208 @@
+"""What to learn: one small TOML file for each problem, validated, unknown keys refused."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from menagerie.errors import ConfigurationError
+from menagerie.settings import get_settings
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageInput(_Part):
+    """How a picture becomes the model's input: shorter side to `resize`, then the central `size` x `size`."""
+
+    kind: Literal["image"]
+    size: int = Field(ge=16, le=1024, description="pixels, after the central crop")
+    resize: int = Field(ge=16, le=1024, description="pixels of the shorter side before the crop")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ImageInput:
+        if self.resize < self.size:
+            raise ValueError(f"resize ({self.resize}) must be at least size ({self.size})")
+        return self
+
+
+class TabularInput(_Part):
+    """The columns of a row, in the order the model takes them; all are numbers."""
+
+    kind: Literal["tabular"]
+    columns: tuple[str, ...] = Field(min_length=1)
+
+
+class SketchesSource(_Part):
+    """Pictures drawn by the project itself."""
+
+    type: Literal["sketches"]
+    count: int = Field(1600, ge=20, description="pictures to draw")
+    seed: int = 0
+    condition: str = "day"
+
+
+class PetsSource(_Part):
+    """Oxford-IIIT Pet through torchvision, with its official split."""
+
+    type: Literal["oxford-pets"]
+    target: Literal["binary-category", "category"] = "binary-category"
+    limit: int | None = Field(None, ge=20, description="pictures of each split to take, for small runs")
+
+
+class FolderSource(_Part):
+    """`<path>/<class>/*`; `<path>/{train,test}/<class>/*` keeps that split."""
+
+    type: Literal["folder"]
+    path: Path
+
+
+class TableSource(_Part):
+    """A CSV file with a header; `label` names the column to predict."""
+
+    type: Literal["table"]
+    path: Path
+    label: str
+
+
+class Model(_Part):
+    """The network and where its weights come from."""
+
+    backbone: Literal["mobilenet_v2", "resnet18", "simple_cnn", "mlp"]
+    weights: Literal["none", "torchvision"] | str = Field("none", description="or a .safetensors file")
+
+
+class Training(_Part):
+    """One training run. `head_epochs` on frozen features come first, `epochs` of the whole network after."""
+
+    head_epochs: int = Field(0, ge=0)
+    head_learning_rate: float = Field(3e-3, gt=0)
+    head_weight_decay: float = Field(1e-2, ge=0)
+    epochs: int = Field(0, ge=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    batch_size: int = Field(64, ge=2)
+    patience: int = Field(5, ge=1, description="epochs without a better validation loss before stopping")
+    retrain_epochs: int = Field(6, ge=0, description="`epochs` when starting from the champion's weights")
+    recent_share: float = Field(0.3, ge=0, le=0.9, description="share of newly labelled inputs in a retraining epoch")
+    flip: bool = True
+    rotation: float = Field(10.0, ge=0, le=180, description="degrees either way")
+    jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation, as a share")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Training:
+        if self.head_epochs + self.epochs == 0:
+            raise ValueError("head_epochs and epochs are both 0: nothing would be trained")
+        return self
+
+
+class Gate(_Part):
+    """What a challenger must reach. Shares are of 1."""
+
+    min_accuracy: float = Field(ge=0, le=1)
+    min_recall: float = Field(0.0, ge=0, le=1, description="of every class")
+    margin: float = Field(0.01, ge=0, le=1, description="how far below the champion golden accuracy may be")
+    significance: float = Field(0.05, gt=0, lt=0.5)
+    min_recent: int = Field(30, ge=1, description="recent labelled inputs needed to judge after drift")
+
+
+class Drift(_Part):
+    """When the journal's window counts as moved."""
+
+    window: int = Field(400, ge=20, description="predictions compared with the reference")
+    min_window: int = Field(100, ge=20, description="below it the check answers `insufficient data`")
+    false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="of one check when nothing moved")
+    harm: float = Field(0.03, ge=0, le=1, description="estimated loss of accuracy that makes a detection an alarm")
+
+
+class Policy(_Part):
+    """When to retrain."""
+
+    accuracy_floor: float = Field(0.0, ge=0, le=1, description="feedback accuracy surely below it needs mending")
+    min_labels: int = Field(60, ge=1, description="new labels a retraining needs after an alarm")
+    enough_labels: int = Field(500, ge=1, description="new labels that alone start a retraining")
+    cooldown_minutes: float = Field(30.0, ge=0, description="after a retraining was asked for")
+    daily_budget: int = Field(8, ge=1, description="retrainings a day")
+
+
+class Validation(_Part):
+    """Limits of the data report."""
+
+    min_side: int = Field(16, ge=1, description="pixels; smaller pictures are left out")
+    min_per_class: int = Field(10, ge=1, description="fewer in training is an error")
+    max_imbalance: float = Field(10.0, ge=1, description="largest class over smallest; more is a warning")
+
+
+class Problem(_Part):
+    """A problem file."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
+    description: str = ""
+    classes: tuple[str, ...] = Field(min_length=2)
+    source: Annotated[SketchesSource | PetsSource | FolderSource | TableSource, Field(discriminator="type")]
+    input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
+    model: Model
+    training: Training
+    gate: Gate
+    drift: Drift = Drift()
+    policy: Policy = Policy()
+    validation: Validation = Validation()
+
+    @property
+    def kind(self) -> str:
+        """`image` or `tabular`."""
+        return self.input.kind
+
+    @property
+    def registered_model(self) -> str:
+        """The name in the model registry."""
+        return f"menagerie-{self.name}"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Problem:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes holds a name twice")
+        if (self.kind == "tabular") != (self.model.backbone == "mlp"):
+            raise ValueError(f"backbone {self.model.backbone} does not take {self.kind} inputs")
+        if (self.kind == "tabular") != (self.source.type == "table"):
+            raise ValueError(f"source {self.source.type} does not give {self.kind} inputs")
+        return self
+
+
+def available() -> dict[str, Path]:
+    """Problem files by name: those shipped, then those in the setting `problems_dir`, which win."""
+    folders = [Path(str(resources.files(__name__)))]
+    if (own := get_settings().problems_dir) is not None:
+        folders.append(own)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def load_problem(name: str) -> Problem:
+    """Read and validate a problem.
+
+    Raises:
+        ConfigurationError: no such problem, or a file with unknown keys or values out of range; names file and field.
+    """
+    files = available()
+    if name not in files:
+        raise ConfigurationError(
+            f"no problem {name!r}; there are {', '.join(sorted(files))}. "
+            "Put your own <name>.toml in the folder named by MENAGERIE_PROBLEMS_DIR."
+        )
+    path = files[name]
+    try:
+        problem = Problem.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'problem'}: {e['msg']}" for e in error.errors()]
+        raise ConfigurationError(f"{path}: " + "; ".join(lines)) from None
+    if problem.name != name:
+        raise ConfigurationError(f"{path}: name is {problem.name!r}, the file says {name!r}; make them the same")
+    return problem

@@ -1,0 +1,174 @@
+"""The frozen records that the arrows of the loop carry. Plain data: no I/O, no framework."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation", "golden", "recent"]
+Mode = Literal["champion", "shadow", "split"]
+Action = Literal["retrain", "ask-for-labels", "notice", "nothing"]
+
+NONE_OF_THESE = "none of these"  # a label that says the input belongs to no class
+
+DRIFT_DETECTED = "menagerie.drift.detected"
+LABELS_WANTED = "menagerie.labels.wanted"
+LABELS_ARRIVED = "menagerie.labels.arrived"
+RETRAIN_REQUESTED = "menagerie.retrain.requested"
+MODEL_PROMOTED = "menagerie.model.promoted"
+MODEL_ROLLED_BACK = "menagerie.model.rolled-back"
+
+
+def new_id() -> str:
+    """A random identifier, 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def now() -> datetime:
+    """The time in UTC, with its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of a dataset. `path` is absolute; `stored` is the sha256 of the bytes at `path`, `sha256` that of
+    the bytes as they were received (the same unless the input was stored without its metadata)."""
+
+    path: str
+    sha256: str
+    stored: str
+    label: str
+    split: Split
+    source: str
+    condition: str
+    added_at: str
+    at_random: bool = False  # labelled because it was drawn at random, so that estimates from it are unbiased
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A version of a problem's model: the registry's number and the artefact's content address."""
+
+    version: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What serves for a problem, at one generation of the release channel."""
+
+    problem: str
+    generation: int
+    champion: ModelRef | None = None
+    previous: ModelRef | None = None
+    challenger: ModelRef | None = None
+    mode: Mode = "champion"
+    percent: int = 0
+
+
+@dataclass(frozen=True)
+class PointerMove:
+    """One line of a pointer's history."""
+
+    pointer: Pointer
+    at: datetime
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One journaled answer. Vectors: `statistics` float32 [k], `embedding` float16 [d <= 64], `probabilities`
+    float32 [classes]; their names and order are in the manifest of the artefact `fingerprint`."""
+
+    id: str
+    at: datetime
+    problem: str
+    version: str
+    fingerprint: str
+    variant: str  # champion | challenger
+    input_sha256: str
+    label: str
+    statistics: NDArray[np.float32]
+    embedding: NDArray[np.float16]
+    probabilities: NDArray[np.float32]
+    latency_ms: float
+    client: str
+    at_random: bool = False  # kept for the random share of the review queue
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a client said of a prediction. `client` is hashed; `trusted` was decided when it arrived."""
+
+    prediction_id: str
+    label: str
+    client: str
+    trusted: bool
+    at: datetime
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Predictions of one problem by one artefact, oldest first; `labels` holds the label that counts, or None."""
+
+    ids: list[str]
+    inputs: list[str]  # sha256 of the input as received
+    predicted: list[str]
+    labels: list[str | None]
+    at_random: NDArray[np.bool_]
+    statistics: NDArray[np.float32]  # [n, k]
+    embeddings: NDArray[np.float32]  # [n, d]
+    probabilities: NDArray[np.float32]  # [n, classes]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verdict: what was measured, against which limit."""
+
+    name: str
+    passed: bool
+    figure: float | str | None
+    limit: float | str | None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a challenger may replace the champion, with every check. `needs_labels` says that only the lack of
+    recent labels stands between it and a decision."""
+
+    problem: str
+    challenger: ModelRef
+    champion: ModelRef | None
+    checks: tuple[Check, ...]
+    needs_labels: bool = False
+    id: str = field(default_factory=new_id)
+    at: datetime = field(default_factory=now)
+
+    @property
+    def promote(self) -> bool:
+        """True when every check passed."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the policy decided for a problem, and why, with the figures it looked at."""
+
+    problem: str
+    action: Action
+    reason: str
+    version: str | None = None  # the champion it was decided about
+    figures: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+    alarm: bool = False  # a detection with harm
+    id: str = field(default_factory=new_id)
+    at: datetime = field(default_factory=now)
