@@ -1,0 +1,161 @@
+"""What is served: files that cannot run code, a manifest that names them by sha256, verified before every use.
+
+manifest.json     what the model is and what was measured on these very bytes; its own sha256 is the fingerprint
+model.onnx        input [n, *shape] -> `logits` float32 [n, classes], `embedding` float32 [n, d <= 64]
+reference.npz     the window the champion was judged on: what the journal is compared with
+probe.npz         a few inputs and the logits they must give, checked before a service swaps to this model
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from menagerie.errors import ArtefactError
+from menagerie.problems import ImageInput, TabularInput
+
+SCHEMA_VERSION = 1
+MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.npz", "probe.npz"
+
+
+class Manifest(BaseModel):
+    """The contents of `manifest.json`, schema 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    problem: str
+    classes: tuple[str, ...]
+    input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
+    statistics: tuple[str, ...]
+    backbone: str
+    runtime: Literal["onnxruntime"] = "onnxruntime"
+    precision: Literal["fp32"] = "fp32"
+    calibration: dict[str, float] | None = None
+    thresholds: dict[str, float] | None = None
+    metrics: dict[str, float]
+    data_fingerprint: str
+    labels_until: int = Field(0, description="sequence number of the last feedback the training set could hold")
+    git_commit: str
+    run_id: str
+    created_at: datetime
+    cpu_features: tuple[str, ...] = ()
+    files: dict[str, str] = Field(description="sha256 of each file beside the manifest")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the champion gave on the inputs it was judged on. Row i of each array is one input; `truth` holds class
+    indices. Drawn from golden and recent in the proportion of the training mix."""
+
+    statistics: NDArray[np.float32]  # [n, k]
+    embeddings: NDArray[np.float32]  # [n, d]
+    probabilities: NDArray[np.float32]  # [n, classes]
+    truth: NDArray[np.int64]  # [n]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A verified artefact on the local disk."""
+
+    folder: Path
+    manifest: Manifest
+    fingerprint: str
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / MODEL
+
+    def reference(self) -> Reference:
+        """The reference window."""
+        arrays = _read_arrays(self.folder / REFERENCE)
+        return Reference(**{name: arrays[name] for name in Reference.__dataclass_fields__})
+
+    def probe(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Probe inputs [m, *shape] and the logits [m, classes] they gave when the artefact was made."""
+        arrays = _read_arrays(self.folder / PROBE)
+        return arrays["inputs"], arrays["logits"]
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, as hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_artefact(
+    folder: Path, facts: dict[str, Any], reference: Reference, probe: dict[str, NDArray[Any]]
+) -> Artefact:
+    """Complete a folder that already holds `model.onnx`; `facts` are the manifest's fields but `files`."""
+    np.savez(folder / REFERENCE, **vars(reference))
+    np.savez(folder / PROBE, **probe)
+    files = {name: sha256(folder / name) for name in (MODEL, REFERENCE, PROBE)}
+    manifest = Manifest(**facts, files=files)
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return load_artefact(folder)
+
+
+def load_artefact(folder: Path, fingerprint: str | None = None) -> Artefact:
+    """Verify a folder and read its manifest.
+
+    Raises:
+        ArtefactError: a file is missing or has another sha256, the manifest is not one this version reads, or its
+            own sha256 is not `fingerprint`.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read: {error.strerror}") from None
+    found = hashlib.sha256(text).hexdigest()
+    if fingerprint is not None and found != fingerprint:
+        raise ArtefactError(f"{path}: sha256 is {found}, not {fingerprint}: the file was changed or cut short")
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ArtefactError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise ArtefactError(f"{path}: {name!r} is not a plain file name")
+        try:
+            actual = sha256(folder / name)
+        except OSError as error:
+            raise ArtefactError(f"{folder / name}: cannot be read: {error.strerror}") from None
+        if actual != expected:
+            raise ArtefactError(f"{folder / name}: sha256 is {actual}, the manifest says {expected}")
+    if missing := {MODEL, REFERENCE, PROBE} - manifest.files.keys():
+        raise ArtefactError(f"{path}: names no {', '.join(sorted(missing))}")
+    return Artefact(folder, manifest, found)
+
+
+def copy_artefact(artefact: Artefact, into: Path) -> Artefact:
+    """A verified copy at `into/<fingerprint>`; nothing half-written is ever seen under that name."""
+    target = into / artefact.fingerprint
+    if not target.exists():
+        draft = into / f".{artefact.fingerprint}.{os.getpid()}"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(artefact.folder, draft)
+        load_artefact(draft, artefact.fingerprint)
+        try:
+            draft.replace(target)
+        except OSError:  # another process finished the same copy first
+            shutil.rmtree(draft, ignore_errors=True)
+    return load_artefact(target, artefact.fingerprint)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
