@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from menagerie.errors import ArtefactError
 from menagerie.problems import ImageInput, TabularInput
 
-SCHEMA_VERSION = 1
 MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.npz", "probe.npz"
 
 
@@ -33,7 +32,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     problem: str
     classes: tuple[str, ...]
     input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
@@ -98,8 +97,8 @@ def write_artefact(
     folder: Path, facts: dict[str, Any], reference: Reference, probe: dict[str, NDArray[Any]]
 ) -> Artefact:
     """Complete a folder that already holds `model.onnx`; `facts` are the manifest's fields but `files`."""
-    np.savez(folder / REFERENCE, **vars(reference))
-    np.savez(folder / PROBE, **probe)
+    _write_arrays(folder / REFERENCE, vars(reference))
+    _write_arrays(folder / PROBE, probe)
     files = {name: sha256(folder / name) for name in (MODEL, REFERENCE, PROBE)}
     manifest = Manifest(**facts, files=files)
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
@@ -159,3 +158,8 @@ def copy_artefact(artefact: Artefact, into: Path) -> Artefact:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)

@@ -29,6 +29,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".menagerie"), description="where everything that is made is kept")
     shared: Path | None = Field(None, description="a folder with `data/` and `weights/`; default `../shared` if there")
+    data: Path | None = Field(None, description="folder of `oxford-iiit-pet`; default `<shared>/data/pets`")
+    weights: Path | None = Field(None, description="safetensors file to start from, instead of the problem's")
+    download: bool = Field(False, description="whether torchvision may fetch pictures and weights that are absent")
     problems_dir: Path | None = Field(None, description="a folder with problem files of your own")
     problems: Names = Field(("sketches",), description="the problems a service hosts; the first is the default")
     tracking_uri: str = Field("", description="MLflow's database or server; default `<home>/mlflow.db`")
@@ -93,7 +96,9 @@ def get_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else e["msg"]
+            f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            if e["loc"]
+            else e["msg"].removeprefix("Value error, ")
             for e in error.errors()
         ]
         raise ConfigurationError("; ".join(lines)) from None

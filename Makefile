@@ -1,0 +1,75 @@
+# The one task vocabulary: people, hooks and CI all call these targets. `make` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.menagerie-setup
+UV_VERSION := 0.13.8
+CHECKED := $(wildcard src flows bento deployments tests benchmarks)
+
+PROBLEM ?= sketches
+DATA ?=
+WEIGHTS ?=
+ONCE ?=
+TESTS ?= tests
+
+# Nothing that runs here calls home.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS := false
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := True
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup demo up down status test test-full lint lock bench-train bench-serve clean
+
+help:  ## list the targets
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make the environment in .venv (Python 3.11 and pip are all it needs)
+
+$(STAMP): requirements.lock pyproject.toml
+	@deployments/local/setup.sh "$(VENV)" "$(UV_VERSION)"
+	@touch $@
+
+demo: $(STAMP)  ## the loop, shown: make demo [PROBLEM=pets] [DATA=folder] [WEIGHTS=file] [ONCE=1]
+	@$(BIN)/python -m deployments.local.demo --problem "$(PROBLEM)" \
+	  $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(ONCE),--once)
+
+up: $(STAMP)  ## start Prefect, MLflow and the service: make up [PROBLEM=sketches,pets]
+	@$(BIN)/python -m deployments.local.stack up $(if $(filter-out file,$(origin PROBLEM)),--problems "$(PROBLEM)")
+
+down: $(STAMP)  ## stop them all
+	@$(BIN)/python -m deployments.local.stack down
+
+status: $(STAMP)  ## what runs, and where
+	@$(BIN)/python -m deployments.local.stack status
+
+test: $(STAMP)  ## run the tests: make test [TESTS=tests/unit]
+	@$(BIN)/python -m pytest $(TESTS)
+
+test-full: $(STAMP)  ## run the tests with their large counts
+	@$(BIN)/python -m pytest --full $(TESTS)
+
+lint: $(STAMP)  ## ruff and mypy
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check $(CHECKED)
+	@$(BIN)/mypy
+
+lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
+	@deployments/local/lock.sh "$(VENV)"
+
+bench-train: $(STAMP)  ## time training
+	@$(BIN)/python -m benchmarks.train
+
+bench-serve: $(STAMP)  ## time the service
+	@$(BIN)/python -m benchmarks.serve
+
+clean:  ## remove caches and build outputs; .venv and .menagerie (data, journal, models) stay
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,8 @@
+"""The transport: how the world reaches `menagerie`, and nothing more.
+
+service.py    the class BentoML serves          front.py      the one ASGI application behind it
+host.py       what one process holds            follow.py     the release channel, watched
+routes.py admin.py docs.py openapi.py           requests.py responses.py   bodies in and out
+metrics.py events.py flow_runs.py               what others learn of us
+middleware/   one concern a file                ui/           the page
+"""

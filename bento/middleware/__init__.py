@@ -1,0 +1,1 @@
+"""Pure ASGI, one concern a file; `front.py` puts them in order."""

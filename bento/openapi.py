@@ -1,0 +1,177 @@
+"""The description of the HTTP interface, OpenAPI 3.1, written by hand: it says what clients can rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bento.requests import IMAGES_MAX
+
+Json = dict[str, Any]
+
+_PROBLEM = {
+    "name": "problem",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "a hosted problem; the first of the service when left out",
+}
+_REFUSALS = {
+    400: "malformed transport: framing, JSON, fields",
+    401: "a key is needed",
+    403: "another key is needed",
+    404: "no such prediction, problem or route",
+    408: "the body did not arrive in time",
+    409: "the state moved, or the prediction was erased",
+    413: "too many bytes or items",
+    415: "not a type of input that is read here",
+    422: "the right type, but nothing that can be classified; an unknown label",
+    503: "cannot be answered now; try again",
+}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _answer(schema: Json, description: str, *refusals: int, status: int = 200) -> Json:
+    answers: Json = {str(status): {"description": description, "content": {"application/json": {"schema": schema}}}}
+    for code in refusals:
+        answers[str(code)] = {
+            "description": _REFUSALS[code],
+            "content": {"application/json": {"schema": _ref("Error")}},
+        }
+    return answers
+
+
+def _object(required: list[str] | None = None, **properties: Json) -> Json:
+    names = list(properties) if required is None else required
+    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+
+
+def _get(summary: str, schema: Json, description: str, *refusals: int, extra: tuple[Json, ...] = ()) -> Json:
+    return {
+        "get": {
+            "summary": summary,
+            "parameters": [_PROBLEM, *extra],
+            "responses": _answer(schema, description, *refusals),
+        }
+    }
+
+
+def _admin(summary: str, description: str, *refusals: int, status: int = 200) -> Json:
+    body = _object([], problem={"type": "string"}, why={"type": "string"})
+    return {
+        "post": {
+            "summary": summary,
+            "security": [{"admin": []}],
+            "parameters": [_PROBLEM],
+            "requestBody": {"required": False, "content": {"application/json": {"schema": body}}},
+            "responses": _answer({"type": "object"}, description, 400, 401, 403, 404, *refusals, status=status),
+        }
+    }
+
+
+_STRING: Json = {"type": "string"}
+_BASE64: Json = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "description": "a data:image/...;base64 URI is taken too",
+}
+_BYTES: Json = {"type": "string", "format": "binary"}
+
+_SCHEMAS: Json = {
+    "Error": _object(error=_object(code=_STRING, message=_STRING, request_id=_STRING)),
+    "Answer": _object(
+        prediction_id=_STRING,
+        label=_STRING,
+        confidence={"type": "number", "minimum": 0, "maximum": 1},
+        probabilities={"type": "object", "additionalProperties": {"type": "number"}},
+        prediction_set={"type": ["array", "null"], "items": _STRING},
+        in_distribution={"type": ["boolean", "null"]},
+        journaled={"type": "boolean", "description": "committed before this answer left"},
+        model=_object(name=_STRING, version=_STRING, variant=_STRING, fingerprint=_STRING),
+    ),
+    "Answers": _object(predictions={"type": "array", "items": _ref("Answer")}),
+}
+
+_PREDICT: Json = {
+    "post": {
+        "summary": "Classify an input",
+        "description": "The bytes decide what a picture is, never its declared type or its name.",
+        "parameters": [_PROBLEM],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": _object(image=_BYTES)},
+                "image/*": {"schema": _BYTES},
+                "application/octet-stream": {"schema": _BYTES},
+                "application/json": {
+                    "schema": {
+                        "oneOf": [
+                            _object(image_base64=_BASE64),
+                            _object(images={"type": "array", "items": _BASE64, "minItems": 1, "maxItems": IMAGES_MAX}),
+                            _object(features={"type": "object", "additionalProperties": {"type": "number"}}),
+                        ]
+                    }
+                },
+            },
+        },
+        "responses": _answer(
+            {"oneOf": [_ref("Answer"), _ref("Answers")]},
+            "What it is; for `images` a list",
+            *(400, 404, 408, 413, 415, 422, 503),
+        ),
+    }
+}
+
+_FEEDBACK: Json = {
+    "post": {
+        "summary": "Say what an input really was",
+        "description": 'One of the classes of the version that answered, or "none of these".',
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _object(prediction_id=_STRING, label=_STRING)}},
+        },
+        "responses": _answer(
+            _object(status={"enum": ["added", "same", "superseded"]}),
+            "It is kept",
+            *(400, 404, 408, 409, 413, 415, 422, 503),
+        ),
+    }
+}
+
+_LIMIT: Json = {
+    "name": "limit",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 500, "default": 50},
+}
+
+
+def specification(version: str) -> Json:
+    """The whole description, for the version of Menagerie that is served."""
+    whatever: Json = {"type": "object"}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Menagerie",
+            "version": version,
+            "description": "A classifier that is kept right while the world changes.",
+        },
+        "paths": {
+            "/predict": _PREDICT,
+            "/feedback": _FEEDBACK,
+            "/model": _get(
+                "What serves", whatever, "Version, classes, metrics, and whether it is what should", 404, 503
+            ),
+            "/stats": _get("Counts and latencies", whatever, "Of the journal, and of this process", 404, 503),
+            "/predictions": _get(
+                "The newest predictions", whatever, "Newest first, without vectors", 400, 404, 503, extra=(_LIMIT,)
+            ),
+            "/rollback": _admin("Back to the previous champion", "What serves now", 409, 503),
+            "/reload": _admin("Look at the release channel now", "What serves now", 503),
+            "/train": _admin("Start a training", "The flow run that was made", 503, status=202),
+        },
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
+        },
+    }

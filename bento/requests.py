@@ -1,0 +1,180 @@
+"""What clients send, read strictly: every way a body can be wrong has its own refusal."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+from collections.abc import AsyncGenerator, Collection
+from typing import Any
+
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from menagerie.errors import MalformedRequest, TooLarge, UnsupportedMedia
+from menagerie.settings import Settings
+
+IMAGES_MAX = 32
+RAW_TYPES = ("image/", "application/octet-stream")
+
+
+def client_of(request: Request, settings: Settings) -> tuple[str, bool]:
+    """Who asks, hashed, and whether their label counts alone."""
+    name = request.headers.get("x-client-id")
+    if name is None:
+        name = request.client.host if request.client else ""
+        return hashlib.sha256(f"address:{name}".encode()).hexdigest(), False
+    return hashlib.sha256(f"id:{name}".encode()).hexdigest(), name in settings.trusted_labellers
+
+
+def media_type(request: Request) -> str:
+    """The declared type, without its parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body; its size and its time were bounded before.
+
+    Raises:
+        UnsupportedMedia: it is compressed.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("compressed bodies are not taken; send the body as it is")
+    return await request.body()
+
+
+async def read_json(request: Request, allowed: Collection[str], *, required: Collection[str] = ()) -> dict[str, Any]:
+    """A JSON object with no other members than `allowed`.
+
+    Raises:
+        UnsupportedMedia: another type was declared.
+        MalformedRequest: not such an object.
+    """
+    if media_type(request) != "application/json":
+        raise UnsupportedMedia("send JSON, declared as application/json")
+    return check_members(parse_json(await read_body(request)), allowed, required)
+
+
+def parse_json(body: bytes) -> object:
+    """Strict JSON: UTF-8, no name twice, no NaN, no number out of range, no bottomless nesting.
+
+    Raises:
+        MalformedRequest: says what is wrong.
+    """
+    try:
+        return json.loads(
+            body.decode("utf-8"), object_pairs_hook=_members, parse_constant=_constant, parse_float=_finite
+        )
+    except RecursionError:
+        raise MalformedRequest("the JSON is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise MalformedRequest("the JSON is not UTF-8") from None
+    except ValueError as error:
+        raise MalformedRequest(f"not JSON that is taken here: {error}") from None
+
+
+def check_members(value: object, allowed: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+    """`value` itself, where it is an object with the members it may and must have.
+
+    Raises:
+        MalformedRequest: it is not.
+    """
+    if not isinstance(value, dict):
+        raise MalformedRequest("the JSON must be an object")
+    if extra := sorted(set(value) - set(allowed)):
+        raise MalformedRequest(f"unknown member {extra[0]!r}; there are {', '.join(allowed)}")
+    if missing := [name for name in required if name not in value]:
+        raise MalformedRequest(f"the member {missing[0]!r} is missing")
+    return value
+
+
+async def read_form(request: Request, limit: int) -> bytes:
+    """The one file of a multipart form, in its field `image`. Its name and declared type are ignored.
+
+    Raises:
+        MalformedRequest: broken framing, or other parts than that one.
+    """
+    body = await read_body(request)
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    class InMemory(MultiPartParser):
+        spool_max_size = limit + 1  # the body is in memory already: no copy on the disk
+
+    try:
+        form = await InMemory(request.headers, stream(), max_files=1, max_fields=0).parse()
+    except (MultiPartException, ValueError, LookupError) as error:
+        raise MalformedRequest(f"not a multipart form that is taken here: {error}") from None
+    try:
+        parts = form.multi_items()
+        if [name for name, _ in parts] != ["image"] or isinstance(parts[0][1], str):
+            raise MalformedRequest("the form must hold one file, in the field 'image'")
+        return await parts[0][1].read()
+    finally:
+        await form.close()
+
+
+def images_in(body: bytes) -> tuple[list[bytes], bool]:
+    """The pictures in a JSON body and whether it asked for several.
+
+    Raises:
+        MalformedRequest, UnsupportedMedia, TooLarge: says what is wrong.
+    """
+    value = check_members(parse_json(body), ("image_base64", "images", "image_url"))
+    if "image_url" in value:
+        raise MalformedRequest("image_url is not allowed here; send the picture itself")
+    if len(value) != 1:
+        raise MalformedRequest("send either image_base64 or images")
+    if "image_base64" in value:
+        return [_picture(value["image_base64"])], False
+    several = value["images"]
+    if not isinstance(several, list) or not several:
+        raise MalformedRequest("images must be a list of at least one base64 string")
+    if len(several) > IMAGES_MAX:
+        raise TooLarge(f"images holds {len(several)} items; at most {IMAGES_MAX} are taken")
+    return [_picture(one) for one in several], True
+
+
+def features_in(body: bytes) -> list[bytes]:
+    """The table row in a JSON body, as the bytes a tabular kind decodes.
+
+    Raises:
+        MalformedRequest: says what is wrong.
+    """
+    row = check_members(parse_json(body), ("features",), ("features",))["features"]
+    if not isinstance(row, dict):
+        raise MalformedRequest("features must be an object of numbers by column")
+    return [json.dumps(row, sort_keys=True).encode()]
+
+
+def _picture(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise MalformedRequest("a picture must be a base64 string")
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.startswith("data:image/") or not head.endswith(";base64"):
+            raise UnsupportedMedia("only data:image/...;base64 URIs are taken")
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise MalformedRequest("not base64") from None
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return members
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError("a number is out of range")
+    return value

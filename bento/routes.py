@@ -1,0 +1,129 @@
+"""The routes that everybody may use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from bento import metrics
+from bento.host import Host
+from bento.requests import (
+    RAW_TYPES,
+    client_of,
+    features_in,
+    images_in,
+    media_type,
+    read_body,
+    read_form,
+    read_json,
+)
+from bento.responses import json_response
+from menagerie.errors import MalformedRequest, UnknownPrediction, UnsupportedMedia
+from menagerie.records import Prediction
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+LIMIT_MAX = 500
+
+
+def routes(host: Host) -> list[Route]:
+    """The endpoints, over one host."""
+
+    async def predict(request: Request) -> Response:
+        predictor = host.predictor(request.query_params.get("problem"))
+        raws, several = await read_inputs(host, request, predictor.artefact.manifest.input.kind)
+        client, _ = client_of(request, host.settings)
+        answers = [answer.as_json() for answer in await host.classify(predictor, raws, client)]
+        return json_response({"predictions": answers} if several else answers[0])
+
+    async def feedback(request: Request) -> Response:
+        names = ("prediction_id", "label")
+        body = await read_json(request, names, required=names)
+        if not all(isinstance(body[name], str) for name in names):
+            raise MalformedRequest("prediction_id and label must be strings")
+        if not re.fullmatch("[0-9a-f]{32}", body["prediction_id"]):
+            raise UnknownPrediction("there is no such prediction")
+        client, trusted = client_of(request, host.settings)
+        outcome = await host.chore(
+            lambda: host.take_feedback(body["prediction_id"], body["label"], client, trusted=trusted)
+        )
+        return json_response({"status": outcome})
+
+    async def model(request: Request) -> Response:
+        facts = host.model(request.query_params.get("problem"))
+        return json_response(facts, 200 if facts["ready"] else 503)
+
+    async def stats(request: Request) -> Response:
+        problem = host.pick(request.query_params.get("problem")).problem
+        counts = await host.chore(lambda: host.journal.counts(problem, quorum=host.settings.quorum))
+        here = {
+            "waiting": host.waiting,
+            "latency_ms": host.latencies.summary(),
+            "journal": {"dropped": host.journal.dropped, "spooled": host.journal.spooled},
+            "pictures": {"mode": host.pictures.mode, "dropped": host.pictures.dropped},
+        }
+        return json_response({"problem": problem, **counts, "here": here})
+
+    async def predictions(request: Request) -> Response:
+        problem = host.pick(request.query_params.get("problem")).problem
+        text = request.query_params.get("limit", "50")
+        if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= LIMIT_MAX:
+            raise MalformedRequest(f"limit must be a number from 1 to {LIMIT_MAX}")
+        recent = await host.chore(host.journal.recent, problem, int(text))
+        return json_response({"problem": problem, "predictions": [_line(one) for one in recent]})
+
+    async def exposition(request: Request) -> Response:
+        body = await host.chore(metrics.exposition, metrics.State(host.state))
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def home(request: Request) -> Response:
+        return RedirectResponse("/ui" if host.settings.ui else "/docs")
+
+    return [
+        Route("/", home, methods=["GET"]),
+        Route("/predict", predict, methods=["POST"]),
+        Route("/feedback", feedback, methods=["POST"]),
+        Route("/model", model, methods=["GET"]),
+        Route("/stats", stats, methods=["GET"]),
+        Route("/predictions", predictions, methods=["GET"]),
+        Route("/metrics", exposition, methods=["GET"]),
+    ]
+
+
+async def read_inputs(host: Host, request: Request, kind: str) -> tuple[list[bytes], bool]:
+    """The raw inputs of a request and whether it asked for several.
+
+    Raises:
+        UnsupportedMedia: the declared type is none that is read. What the bytes are, the kind decides.
+        MalformedRequest, TooLarge: the body is not what it should be.
+    """
+    declared = media_type(request)
+    if declared == "application/json":
+        body = await read_body(request)
+        if kind == "tabular":
+            return await host.decode(features_in, body), False
+        return await host.decode(images_in, body)
+    if kind == "image" and declared == "multipart/form-data":
+        return [await read_form(request, host.settings.max_body_bytes)], False
+    if kind == "image" and declared.startswith(RAW_TYPES):
+        return [await read_body(request)], False
+    taken = "multipart/form-data, image/* or application/json" if kind == "image" else "application/json"
+    raise UnsupportedMedia(f"send the input as {taken}")
+
+
+def _line(prediction: Prediction) -> dict[str, Any]:
+    """A journaled prediction without its vectors and without who asked."""
+    return {
+        "prediction_id": prediction.id,
+        "at": prediction.at.isoformat(),
+        "version": prediction.version,
+        "variant": prediction.variant,
+        "label": prediction.label,
+        "confidence": float(prediction.probabilities.max()),
+        "input_sha256": prediction.input_sha256,
+        "latency_ms": round(prediction.latency_ms, 2),
+    }

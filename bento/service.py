@@ -1,0 +1,61 @@
+"""The service as BentoML sees it: `bentoml serve bento.service:Classifier`, from the repository or a built Bento."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # the repository, or `src/` of a Bento: both hold `bento` and `src`
+for folder in (str(ROOT), str(ROOT / "src")):
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+# Before the imports that read them: nothing calls home, and no request pays for spans that nobody collects.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+
+import bentoml  # noqa: E402  (the variables above come first)
+
+from bento.front import Front  # noqa: E402  (as above)
+from menagerie.settings import get_settings  # noqa: E402  (as above)
+
+front = Front()
+
+
+@bentoml.service(
+    name="menagerie",
+    workers=1,  # the page's queue lives in one process; replicas scale it
+    traffic={"timeout": 3600},  # our own limits are shorter and answer in our own shape
+    metrics={"enabled": False},  # BentoML's have a series for every path a client thinks of; /metrics is ours
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(front, path="/")
+class Classifier:
+    """Classifies, journals every answer, takes labels, and follows the release channel."""
+
+    def __init__(self) -> None:
+        from bento.host import Host  # here and below: not in the process that only supervises
+
+        self.host = Host(get_settings(), packed=ROOT / "model")
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's has no types
+    async def open(self) -> None:
+        """Load a model, then let requests in; the page is made meanwhile."""
+        from bento.stopping import on_sigterm
+        from bento.ui.mount import Page
+
+        page = Page(self.host) if self.host.settings.ui else None
+        await self.host.start()
+        front.open(self.host, page)
+        on_sigterm(front.close)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
+    async def close(self) -> None:
+        """Requests under way are answered by now: flush and stop."""
+        front.close()
+        await self.host.stop()
+
+    def __is_ready__(self) -> bool:
+        return self.host.ready

@@ -1,0 +1,1 @@
+"""The page at `/ui`: upload a picture, see what it is, say whether that is right."""

@@ -1,0 +1,1 @@
+"""The whole of Menagerie on one machine: Prefect, MLflow and the service under supervisor."""

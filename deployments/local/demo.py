@@ -1,0 +1,270 @@
+"""`make demo`: the whole loop in one run, told as a timeline.
+
+On `sketches` the world turns to night and the loop mends the model by itself; on other problems the demo goes from
+the data to the service answering on the golden pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+
+from deployments.local import stack, traffic
+from deployments.local.environment import environment, reachable
+from deployments.local.timeline import Timeline
+from menagerie.data.sketches import jpeg
+from menagerie.errors import MenagerieError
+from menagerie.journal import Journal, open_journal
+from menagerie.problems import Problem, load_problem
+from menagerie.records import Decision, Pointer
+from menagerie.settings import Settings, get_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELLER = "demo-labeller"
+STREAM_SEED = 90210  # of the traffic: pictures that no dataset holds
+PATIENCE = 420.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; 0 when everything that was to happen did."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.local.demo", description=__doc__)
+    parser.add_argument("--problem", default="sketches")
+    parser.add_argument("--data", type=Path, help="folder of the pictures (pets: it holds `oxford-iiit-pet`)")
+    parser.add_argument("--weights", type=Path, help="safetensors file to start from")
+    parser.add_argument("--once", action="store_true", help="stop the stack at the end and exit by the result")
+    given = parser.parse_args(arguments)
+    wanted = {
+        "MENAGERIE_PROBLEMS": given.problem,
+        "MENAGERIE_KEEP_PICTURES": "all",
+        "MENAGERIE_TRUSTED_LABELLERS": LABELLER,
+        "MENAGERIE_DATA": given.data and str(given.data.resolve()),
+        "MENAGERIE_WEIGHTS": given.weights and str(given.weights.resolve()),
+    }
+    os.environ.update({name: value for name, value in wanted.items() if value})
+    try:
+        settings, problem = get_settings(), load_problem(given.problem)
+        return run(settings, problem, once=given.once)
+    except (MenagerieError, subprocess.CalledProcessError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(settings: Settings, problem: Problem, *, once: bool) -> int:
+    """The demo itself; the stack is stopped at its end where `once` says so, else on Ctrl-C."""
+    time_line = Timeline()
+    _set_aside(settings, time_line)
+    try:
+        result = _story(settings, problem, time_line)
+        print(json.dumps(result), flush=True)
+        if once:
+            return 0 if _succeeded(result) else 1
+        print("\nThe stack stays up. Ctrl-C here, or `make down` elsewhere, stops it.", flush=True)
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if once or sys.exc_info()[0] is not None:
+            stack.down(settings)
+
+
+def _story(settings: Settings, problem: Problem, say: Timeline) -> dict[str, object]:
+    url = f"http://{reachable(settings.host)}:{settings.service_port}"
+    _flow(settings, say, "data, training: a challenger", "train", problem.name)
+    _flow(settings, say, "build, query, judge, release: a champion", "promote", problem.name)
+    with say.step("stack up: Prefect, worker, MLflow, service"):
+        stack.up(settings, [problem.name])
+        _wait_ready(url)
+    if problem.source.type == "sketches":
+        result = _mend(settings, problem, url, say)
+    else:
+        result = _serve(settings, problem, url, say)
+    _show_where(settings, problem, url)
+    return result | {"seconds": round(say.elapsed, 1)}
+
+
+def _mend(settings: Settings, problem: Problem, url: str, say: Timeline) -> dict[str, object]:
+    """Day, night, alarm, labels, retraining, better champion."""
+    journal = open_journal()
+    before = _pointer(journal, problem)
+    window = problem.drift.window
+    with say.step(f"traffic: {window} pictures by day") as note:
+        day = traffic.send(url, list(itertools.islice(_stream("day"), window)))
+        note(f"accuracy {day.accuracy:.1%}, {day.failed} failed")
+    decision = _monitor(settings, problem, journal, say, "monitor: has the world moved?")
+    quiet = decision.action == "nothing"
+    with say.step(f"the world turns to night: {window} pictures") as note:
+        night = traffic.send(url, list(itertools.islice(_stream("night"), window)))
+        note(f"accuracy {night.accuracy:.1%}, {night.failed} failed")
+    decision = _monitor(settings, problem, journal, say, "monitor: has the world moved?")
+    alarmed = decision.alarm and decision.action == "ask-for-labels"
+    with traffic.Background(url, lambda: _stream("night", 50_000)) as trickle:
+        with say.step(f"labels arrive through /feedback, by {LABELLER}") as note:
+            note(f"{traffic.label(url, night.ids, LABELLER)} taken")
+        with say.step("retraining, started by the automation") as note:
+            after = _wait_for_champion(journal, problem, before, note)
+            _wait_served(url, after)
+    with say.step(f"traffic: {window} new pictures by night") as note:
+        mended = traffic.send(url, list(itertools.islice(_stream("night", 80_000), window)))
+        note(f"accuracy {mended.accuracy:.1%}, {mended.failed} failed, versions {mended.versions}")
+    return {
+        "champion_before": _version(before),
+        "champion_after": _version(after),
+        "accuracy_before": round(day.accuracy, 4),
+        "accuracy_during": round(night.accuracy, 4),
+        "accuracy_after": round(mended.accuracy, 4),
+        "failed_requests": sum(tally.failed for tally in (day, night, trickle.tally, mended)),
+        "quiet_by_day": quiet,
+        "alarm_by_night": alarmed,
+    }
+
+
+def _serve(settings: Settings, problem: Problem, url: str, say: Timeline) -> dict[str, object]:
+    """The served model on the golden test set, over HTTP."""
+    from menagerie.data import prepare
+
+    dataset = prepare(problem)
+    rows = [dataset.manifest.rows[i] for i in dataset.of("golden")]
+    with say.step(f"traffic: the {len(rows)} golden pictures") as note:
+        tally = traffic.send(url, [(Path(row.path).read_bytes(), row.label) for row in rows])
+        note(f"accuracy {tally.accuracy:.2%}, {tally.failed} failed")
+    return {
+        "champion_before": None,
+        "champion_after": _version(_pointer(open_journal(), problem)),
+        "accuracy_before": None,
+        "accuracy_during": None,
+        "accuracy_after": round(tally.accuracy, 4),
+        "failed_requests": tally.failed,
+    }
+
+
+def _succeeded(result: dict[str, object]) -> bool:
+    """Nothing failed and, where the world turned, the alarm rang only then and the model got better."""
+    if result["failed_requests"]:
+        return False
+    during = result["accuracy_during"]
+    if during is None:
+        return True
+    better = float(str(result["accuracy_after"])) > float(str(during))
+    return better and bool(result["quiet_by_day"]) and bool(result["alarm_by_night"])
+
+
+def _stream(condition: str, start: int = 0) -> Iterator[traffic.Sample]:
+    return (jpeg(STREAM_SEED, index, condition) for index in itertools.count(start))
+
+
+def _flow(settings: Settings, say: Timeline, title: str, *arguments: str) -> None:
+    with say.step(title) as note:
+        note(_run(settings, [sys.executable, "-m", "flows", *arguments]).splitlines()[-1])
+
+
+def _monitor(settings: Settings, problem: Problem, journal: Journal, say: Timeline, title: str) -> Decision:
+    with say.step(title) as note:
+        command = ["prefect", "deployment", "run", "monitor/monitor", "--param", f"problem={problem.name}", "--watch"]
+        _run(settings, command)
+        decision = journal.decisions(problem.name, limit=1)[0]
+        note(f"{decision.action}. {decision.reason}")
+        return decision
+
+
+def _run(settings: Settings, command: list[str]) -> str:
+    """Run a command of the project with the demo's settings; what it says goes to a file."""
+    variables = environment(settings)
+    if stack.status(settings).get("prefect-server") != "RUNNING":
+        del variables["PREFECT_API_URL"]  # a flow then uses a server of its own
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=False)
+    log = settings.home / "demo.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(command)}\n{done.stderr}{done.stdout}\n")
+    if done.returncode != 0:
+        print(done.stderr[-3000:], file=sys.stderr)
+        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note: Callable[[str], None]) -> Pointer:
+    """Until the pointer moves; tells of each decision on the way.
+
+    Raises:
+        MenagerieError: it did not within some minutes.
+    """
+    end, told = time.monotonic() + PATIENCE, journal.decisions(problem.name, limit=1)[0].id
+    while time.monotonic() < end:
+        newest = journal.decisions(problem.name, limit=1)[0]
+        if newest.id != told:
+            told = newest.id
+            note(f"{newest.action}. {newest.reason}")
+            if newest.figures.get("refused"):
+                raise MenagerieError(newest.reason)
+        after = _pointer(journal, problem)
+        if after.champion != before.champion:
+            return after
+        time.sleep(1)
+    raise MenagerieError(f"no new champion within {PATIENCE:g} s; see the logs of worker and flows")
+
+
+def _wait_served(url: str, pointer: Pointer) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if httpx.get(f"{url}/model", trust_env=False).json().get("version") == _version(pointer):
+            return
+        time.sleep(0.2)
+    raise MenagerieError(f"the service did not take up version {_version(pointer)} within a minute")
+
+
+def _wait_ready(url: str) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise MenagerieError("the service has no model a minute after its start")
+
+
+def _pointer(journal: Journal, problem: Problem) -> Pointer:
+    return journal.pointer(problem.name)
+
+
+def _version(pointer: Pointer) -> str | None:
+    return pointer.champion.version if pointer.champion else None
+
+
+def _set_aside(settings: Settings, say: Timeline) -> None:
+    """A demo starts from nothing; what an earlier one (or you) made is kept beside."""
+    stack.down(settings)
+    if (settings.home / "journal.db").exists():
+        aside = settings.home.with_name(f"{settings.home.name}.{time.strftime('%Y%m%dT%H%M%S')}")
+        settings.home.rename(aside)
+        say.tell(f"{settings.home.name} held an earlier journal: moved to {aside.name}")
+    settings.home.mkdir(parents=True, exist_ok=True)
+
+
+def _show_where(settings: Settings, problem: Problem, url: str) -> None:
+    host = reachable(settings.host)
+    reports = sorted((settings.home / "reports" / problem.name).glob("*/report.html"))
+    print("\nWhere to look")
+    print(f"  page     {url}/ui")
+    print(f"  API      {url}/docs")
+    print(f"  MLflow   http://{host}:{settings.mlflow_port}")
+    print(f"  Prefect  http://{host}:{settings.prefect_port}")
+    for report in reports:
+        print(f"  report   {report}")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Prefect flows: wiring, retries and artifacts. What they wire is in `menagerie`."""

@@ -1,0 +1,93 @@
+"""journal ─► monitor ─► report ─► policy ─► decision: has the world moved, does it hurt, what is to be done?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.events import announce_decision
+from menagerie.artefact import Artefact
+from menagerie.journal import open_journal
+from menagerie.monitoring.drift import DriftResult, compare
+from menagerie.monitoring.performance import estimate_accuracy
+from menagerie.monitoring.policy import decide
+from menagerie.monitoring.report import ReportFiles, render
+from menagerie.monitoring.situation import gather
+from menagerie.problems import Problem, load_problem
+from menagerie.records import Decision, ModelRef, Window, now
+from menagerie.releases import open_channel
+from menagerie.settings import get_settings
+
+
+@flow(name="monitor", flow_run_name="monitor-{problem}")
+def monitor(problem: str | None = None) -> dict[str, str]:
+    """Compare the journal with the champion's reference; every problem that has a champion, or one."""
+    return {name: watch(load_problem(name)).action for name in ([problem] if problem else served_problems())}
+
+
+@task(task_run_name="watch {problem.name}", persist_result=False)
+def watch(problem: Problem) -> Decision:
+    """One problem: window, comparison, estimate, report, decision."""
+    settings = get_settings()
+    journal = open_journal()
+    journal.replay()
+    champion, artefact = champion_of(problem)
+    window = journal.window(problem.name, champion.fingerprint, limit=problem.drift.window, quorum=settings.quorum)
+    reference = artefact.reference()
+    result = compare(
+        reference,
+        window,
+        statistics=artefact.manifest.statistics,
+        classes=artefact.manifest.classes,
+        alpha=problem.drift.false_alarm_rate,
+        minimum=problem.drift.min_window,
+    )
+    estimate = estimate_accuracy(reference, window) if result.sufficient else None
+    situation = gather(
+        problem,
+        champion,
+        artefact,
+        journal,
+        window,
+        quorum=settings.quorum,
+        drift=result,
+        estimated_loss=estimate.loss if estimate else None,
+    )
+    decision = decide(situation, problem.drift, problem.policy)
+    folder = settings.home / "reports" / problem.name / f"{now():%Y%m%dT%H%M%S}-{decision.id[:8]}"
+    names = {"statistics": artefact.manifest.statistics, "classes": artefact.manifest.classes}
+    files = render(reference, window, result, folder=folder, **names)
+    journal.add_decision(decision)
+    announce_decision(decision)
+    _show(problem, decision, result, window, files)
+    return decision
+
+
+def champion_of(problem: Problem) -> tuple[ModelRef, Artefact]:
+    """What serves, and its verified artefact."""
+    from menagerie.errors import ConfigurationError
+
+    channel = open_channel()
+    champion = channel.pointer(problem.name).champion
+    if champion is None:
+        raise ConfigurationError(f"{problem.name} has no champion yet: run `train`, then `promote`")
+    return champion, channel.fetch(champion.fingerprint, get_settings().home / "cache" / "artefacts")
+
+
+def served_problems() -> list[str]:
+    """Problems that have a champion."""
+    from menagerie.problems import available
+
+    channel = open_channel()
+    return [name for name in available() if channel.pointer(name).champion is not None]
+
+
+def _show(problem: Problem, decision: Decision, result: DriftResult, window: Window, files: ReportFiles) -> None:
+    get_run_logger().info("%s: %s. %s", problem.name, decision.action, decision.reason)
+    text = f"**{decision.action}**: {decision.reason}\n\nWindow: {len(window)} predictions. Report: `{files.html}`"
+    create_markdown_artifact(text, key=f"decision-{problem.name}", description="What was decided, and why")
+    moved = sorted(result.columns, key=lambda column: -column.ks)
+    if moved:
+        create_table_artifact([asdict(column) for column in moved], key=f"drift-{problem.name}", description="Drift")

@@ -1,0 +1,153 @@
+"""challenger ─► build Bento, query it ─► judge ─► verdict ─► release channel ─► alias."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+
+from flows import packaging
+from flows.events import announce
+from menagerie import data
+from menagerie.artefact import Artefact
+from menagerie.building import answers_of
+from menagerie.data import Dataset
+from menagerie.errors import ConfigurationError
+from menagerie.journal import open_journal
+from menagerie.problems import Problem, load_problem
+from menagerie.promotion import Scores, judge
+from menagerie.records import MODEL_PROMOTED, Check, ModelRef, Verdict
+from menagerie.releases import open_channel
+from menagerie.settings import get_settings
+from menagerie.tracking import runs, versions
+
+QUESTIONS = 24
+
+
+@flow(name="promote", flow_run_name="promote-{problem}")
+def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, str | bool]:
+    """Judge the challenger; release it if it is better. Cut anywhere, a rerun finishes it."""
+    loaded = load_problem(problem)
+    challenger = versions.version_of(loaded, "challenger")
+    champion = open_channel().pointer(problem).champion
+    if challenger is None or challenger == champion:
+        follow_aliases(loaded)  # an earlier promotion may have been cut between pointer and alias
+        if champion is None:
+            raise ConfigurationError(f"{problem} has no challenger: run `train` first")
+        return {"promoted": False, "version": champion.version, "reason": "the champion has no challenger"}
+    verdict = weigh(loaded, challenger, champion, after_drift)
+    if verdict.promote:
+        release(loaded, challenger, verdict)
+        follow_aliases(loaded)
+    failed = "; ".join(
+        f"{check.name}: {check.figure} (limit {check.limit})" for check in verdict.checks if not check.passed
+    )
+    reason = failed or "every check passed"
+    return {
+        "promoted": verdict.promote,
+        "version": challenger.version,
+        "reason": reason,
+        "needs_labels": verdict.needs_labels,
+    }
+
+
+@task(task_run_name="judge {problem.name} {challenger.version}", persist_result=False)
+def weigh(problem: Problem, challenger: ModelRef, champion: ModelRef | None, after_drift: bool) -> Verdict:
+    """Build and ask the release, run both models on the same inputs, write the verdict."""
+    log = get_run_logger()
+    artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
+    dataset = data.reload(problem, artefact.manifest.data_fingerprint)
+    log.info("building the Bento of version %s", challenger.version)
+    released = ask_release(artefact, challenger, dataset)
+    old = open_channel().fetch(champion.fingerprint, _artefacts()) if champion else None
+    verdict = judge(
+        problem.name,
+        challenger,
+        champion,
+        classes=problem.classes,
+        golden=_scores(artefact, old, dataset, "golden"),
+        recent=_scores(artefact, old, dataset, "recent") if len(dataset.of("recent")) else None,
+        after_drift=after_drift,
+        released=released,
+        gate=problem.gate,
+    )
+    open_journal().add_verdict(verdict)
+    _show(verdict, artefact)
+    return verdict
+
+
+def ask_release(artefact: Artefact, ref: ModelRef, dataset: Dataset) -> Check:
+    """Build the Bento, serve it in a process of its own and compare its answers with the runtime's."""
+    rows = dataset.of("golden")[:QUESTIONS]
+    raws = [Path(dataset.manifest.rows[i].path).read_bytes() for i in rows]
+    expected = answers_of(artefact.model_path, dataset.inputs[rows]).probabilities
+    return packaging.query_bento(packaging.build_bento(artefact, ref), artefact, raws, expected)
+
+
+@task(
+    task_run_name="release {problem.name} {challenger.version}", retries=2, retry_delay_seconds=2, persist_result=False
+)
+def release(problem: Problem, challenger: ModelRef, verdict: Verdict) -> None:
+    """Put the artefact into the channel, then move the pointer: from here on it serves."""
+    artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
+    channel = open_channel()
+    channel.publish(artefact)
+    pointer = channel.promote(problem.name, challenger, who="promote", why=f"verdict {verdict.id}")
+    announce(MODEL_PROMOTED, problem.name, version=challenger.version, generation=pointer.generation)
+    get_run_logger().info("version %s of %s is champion", challenger.version, problem.name)
+
+
+@task(task_run_name="aliases of {problem.name}", retries=2, retry_delay_seconds=5, persist_result=False)
+def follow_aliases(problem: Problem) -> None:
+    """Make the registry's aliases say what the channel's pointer says; safe to repeat."""
+    pointer = open_channel().pointer(problem.name)
+    if pointer.champion is not None:
+        versions.set_alias(problem, "champion", pointer.champion.version)
+        if versions.version_of(problem, "challenger") == pointer.champion:
+            versions.clear_alias(problem, "challenger")
+    if pointer.previous is not None:
+        versions.set_alias(problem, "previous", pointer.previous.version)
+
+
+def _scores(new: Artefact, old: Artefact | None, dataset: Dataset, split: data.Split) -> tuple[Scores, Scores | None]:
+    rows = dataset.of(split)
+    truth = dataset.labels()[rows]
+    inputs = np.asarray(dataset.inputs[rows])
+    both = [Scores(truth, answers_of(a.model_path, inputs).probabilities) if a else None for a in (new, old)]
+    assert both[0] is not None
+    return both[0], both[1]
+
+
+def _show(verdict: Verdict, artefact: Artefact) -> None:
+    log = get_run_logger()
+    rows = [
+        {
+            "check": c.name,
+            "passed": "yes" if c.passed else "NO",
+            "figure": c.figure,
+            "limit": c.limit,
+            "detail": c.detail,
+        }
+        for c in verdict.checks
+    ]
+    outcome = "promote" if verdict.promote else "refuse"
+    create_table_artifact(rows, key=f"verdict-{verdict.problem}", description=f"{outcome} {verdict.challenger.version}")
+    for row in rows:
+        log.info("%-24s %-4s %s (limit %s) %s", *row.values())
+    lines = ["| " + " | ".join(map(str, row.values())) + " |" for row in rows]
+    table = "\n".join(
+        [
+            f"# {outcome} {verdict.problem} {verdict.challenger.version}",
+            "",
+            "| " + " | ".join(rows[0]) + " |",
+            "|---" * len(rows[0]) + "|",
+            *lines,
+        ]
+    )
+    runs.log_document(artefact.manifest.run_id, table + "\n", "verdict.md")
+
+
+def _artefacts() -> Path:
+    return get_settings().home / "cache" / "artefacts"

@@ -1,0 +1,68 @@
+"""labels ─► dataset ─► train ─► challenger ─► promote: started by `menagerie.retrain.requested`, one at a time."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger, task
+
+from flows.monitor import champion_of
+from flows.promote import promote
+from flows.train import learn, prepare_data
+from menagerie.data.feedback import Gathered, gather_labelled
+from menagerie.journal import open_journal
+from menagerie.pictures import open_pictures
+from menagerie.problems import Problem, load_problem
+from menagerie.records import Decision
+from menagerie.settings import get_settings
+from menagerie.tracking import versions
+
+
+@flow(name="retrain", flow_run_name="retrain-{problem}")
+def retrain(
+    problem: str = "sketches", reason: str = "asked for by hand", decision_id: str | None = None
+) -> dict[str, str | bool]:
+    """Mix labelled journaled inputs into the data, go on from the champion, judge on golden and recent, release if
+    better."""
+    loaded = load_problem(problem)
+    log = get_run_logger()
+    log.info("%s (decision %s)", reason, decision_id or "none")
+    labelled = collect_labels(loaded)
+    if not labelled.rows:
+        return _conclude(loaded, labelled, f"Nothing to learn from: {_missing(labelled)}", refused=False)
+    log.info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
+    champion, _ = champion_of(loaded)
+    dataset = prepare_data(loaded, labelled)
+    _, weights = versions.download(loaded, champion, get_settings().home / "cache" / "versions")
+    learn(dataset, kind="retrain", start=weights)
+    outcome = promote(problem, after_drift=_answers_alarm(loaded, decision_id))
+    if outcome["promoted"]:
+        return outcome
+    return _conclude(loaded, labelled, f"Version {outcome['version']} was refused: {outcome['reason']}", refused=True)
+
+
+@task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)
+def collect_labels(problem: Problem) -> Gathered:
+    """Every label that counts, with the input it belongs to."""
+    labelled = open_journal().labelled(problem.name, quorum=get_settings().quorum)
+    pictures = open_pictures()
+    return gather_labelled(labelled, problem.classes, lambda sha: pictures.path(problem.name, sha))
+
+
+def _answers_alarm(problem: Problem, decision_id: str | None) -> bool:
+    """Whether the decision that asked for this was an alarm; then only recent labels can show the mending."""
+    decisions = open_journal().decisions(problem.name, limit=50, action="retrain")
+    return any(decision.id == decision_id and decision.alarm for decision in decisions)
+
+
+def _missing(labelled: Gathered) -> str:
+    kept = f"{labelled.not_kept} labelled inputs were not stored (the setting keep_pictures)"
+    return f"{kept}, {labelled.no_class} labels name no class"
+
+
+def _conclude(problem: Problem, labelled: Gathered, reason: str, *, refused: bool) -> dict[str, str | bool]:
+    """A retraining that changed nothing still ends in a decision that says why."""
+    champion, _ = champion_of(problem)
+    figures = {"labels_until": labelled.until, "refused": refused, "not_kept": labelled.not_kept}
+    decision = Decision(problem.name, "nothing", reason, version=champion.version, figures=figures)
+    open_journal().add_decision(decision)
+    get_run_logger().warning(reason)
+    return {"promoted": False, "version": champion.version, "reason": reason}

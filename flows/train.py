@@ -1,0 +1,130 @@
+"""dataset ─► train ─► artefact ─► challenger in the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from menagerie import building
+from menagerie.artefact import Artefact
+from menagerie.data import Dataset, extend, prepare
+from menagerie.data.feedback import Gathered
+from menagerie.problems import Problem, load_problem
+from menagerie.records import ModelRef
+from menagerie.settings import get_settings
+from menagerie.tracking import runs, versions
+from menagerie.training import Material, Trained
+from menagerie.training import train as train_network
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@flow(name="train", flow_run_name="train-{problem}")
+def train(problem: str = "sketches") -> dict[str, str]:
+    """Train a new challenger from a problem's own data."""
+    loaded = load_problem(problem)
+    dataset = prepare_data(loaded)
+    return _named(learn(dataset, kind="train"))
+
+
+def learn(dataset: Dataset, *, kind: runs.RunKind, start: Path | None = None) -> ModelRef:
+    """What `train` and `retrain` share: fit, build, register, within one MLflow run."""
+    commit = building.git_commit(ROOT)
+    run_id = runs.start_run(dataset, kind, commit)
+    try:
+        trained = fit(dataset, run_id, start)
+        challenger = register(dataset, trained, run_id, commit)
+    except BaseException:
+        runs.finish_run(run_id, failed=True)
+        raise
+    runs.finish_run(run_id)
+    return challenger
+
+
+@task(task_run_name="prepare {problem.name}", retries=1, retry_delay_seconds=5, persist_result=False)
+def prepare_data(problem: Problem, labelled: Gathered | None = None) -> Dataset:
+    """Collect, read, validate and split; with newly labelled inputs mixed in where there are some."""
+    log = get_run_logger()
+    dataset = prepare(problem, lambda what, done, of: log.info("%s: %d of %d", what, done, of))
+    if labelled is not None:
+        dataset = extend(dataset, labelled.rows, labelled.until)
+    create_markdown_artifact(dataset.report.markdown(), key=f"data-{problem.name}", description="Data report")
+    for finding in dataset.report.findings:
+        log.warning("%s %s (%d): %s", finding.level, finding.check, finding.count, finding.message)
+    dataset.report.require_usable()
+    return dataset
+
+
+@task(task_run_name="fit {dataset.problem.name}", persist_result=False)
+def fit(dataset: Dataset, run_id: str, start: Path | None) -> Trained:
+    """Train; a run killed on the way goes on from its last epoch when it is started again."""
+    log = get_run_logger()
+    step = 0
+
+    def report(figures: dict[str, float | str]) -> None:
+        nonlocal step
+        step += 1
+        if step % 10 == 0 or figures["phase"] == "network":
+            log.info(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
+        runs.log_epoch(run_id, figures, step)
+
+    return train_network(dataset.problem, material_of(dataset), checkpoints(dataset, start), start=start, report=report)
+
+
+@task(task_run_name="register {dataset.problem.name}", retries=1, retry_delay_seconds=5, persist_result=False)
+def register(dataset: Dataset, trained: Trained, run_id: str, commit: str) -> ModelRef:
+    """Export, measure the exported bytes, add the version to the registry as challenger."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        artefact = building.build_artefact(dataset, trained, folder / "artefact", run_id=run_id, git_commit=commit)
+        pictures = building.draw_pictures(artefact, dataset, trained, folder)
+        runs.log_results(run_id, artefact.manifest.metrics | {"training_seconds": trained.seconds}, pictures)
+        challenger = versions.register(dataset.problem, artefact, building.save_weights(trained, folder))
+        _show(artefact, challenger)
+    return challenger
+
+
+def material_of(dataset: Dataset) -> Material:
+    """Training and validation rows of a dataset, and nothing else."""
+    rows = dataset.of("train", "validation")
+    chosen = [dataset.manifest.rows[i] for i in rows]
+    return Material(
+        inputs=dataset.inputs[rows],
+        labels=dataset.labels()[rows],
+        train=np.flatnonzero([row.split == "train" for row in chosen]),
+        validation=np.flatnonzero([row.split == "validation" for row in chosen]),
+        newly=np.array([row.source == "feedback" for row in chosen]),
+    )
+
+
+def checkpoints(dataset: Dataset, start: Path | None) -> Path:
+    """A folder for this very run: same problem file, same data, same start. Older ones of the problem are removed."""
+    text = f"{dataset.problem.model_dump_json()} {dataset.manifest.fingerprint} {start}"
+    folder = get_settings().home / "checkpoints" / dataset.problem.name
+    mine = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+    for other in folder.glob("*"):
+        if other != mine:
+            shutil.rmtree(other, ignore_errors=True)
+    return mine
+
+
+def _show(artefact: Artefact, challenger: ModelRef) -> None:
+    rows = [{"figure": name, "value": round(value, 4)} for name, value in artefact.manifest.metrics.items()]
+    problem = artefact.manifest.problem
+    create_table_artifact(rows, key=f"metrics-{problem}", description=f"{problem} version {challenger.version}")
+    get_run_logger().info(
+        "challenger %s of %s: golden accuracy %.4f",
+        challenger.version,
+        problem,
+        artefact.manifest.metrics["golden_accuracy"],
+    )
+
+
+def _named(ref: ModelRef) -> dict[str, str]:
+    return {"version": ref.version, "fingerprint": ref.fingerprint}

@@ -1,0 +1,118 @@
+"""The `menagerie` command. What a subcommand needs is imported when it runs: `menagerie --help` loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable, Sequence
+
+from menagerie.errors import MenagerieError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand. 0, or 2 after an error that is told in one line on stderr."""
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = given.run
+    try:
+        run(given)
+    except MenagerieError as error:
+        print(f"menagerie: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="menagerie", description="Keeps an image classifier right.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        added.set_defaults(run=run)
+        return added
+
+    command("problems", _problems)
+    command("settings", _settings).add_argument("--markdown", action="store_true", help="as in docs/settings.md")
+    command("data", _data).add_argument("problem")
+    command("status", _status).add_argument("problem", nargs="?", help="default: those of the setting `problems`")
+    rollback = command("rollback", _rollback)
+    rollback.add_argument("problem")
+    rollback.add_argument("--why", default="asked for on the command line", help="kept in the history")
+    return parser
+
+
+def settings_table() -> str:
+    """The table of `docs/settings.md`: every setting with its default and what it is for."""
+    from menagerie.settings import PREFIX, Settings
+
+    lines = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        shown = "" if default in (None, "") else f"`{default}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _problems(_: argparse.Namespace) -> None:
+    """list the problems there are"""
+    from menagerie.problems import available, load_problem
+
+    for name, path in sorted(available().items()):
+        problem = load_problem(name)
+        print(f"{name:<16}{problem.kind:<9}{len(problem.classes):>4} classes  {problem.description}  ({path})")
+
+
+def _settings(given: argparse.Namespace) -> None:
+    """list the settings, their defaults and their values"""
+    from menagerie.settings import PREFIX, get_settings
+
+    if given.markdown:
+        print(settings_table(), end="")
+        return
+    for name, value in get_settings().model_dump().items():
+        shown = "set" if name == "admin_key" and value else value
+        print(f"{PREFIX}{name.upper():<22}{', '.join(shown) if isinstance(shown, tuple) else shown}")
+
+
+def _data(given: argparse.Namespace) -> None:
+    """make a problem's dataset ready and validate it"""
+    from menagerie.data import prepare
+    from menagerie.problems import load_problem
+
+    print(prepare(load_problem(given.problem)).report.markdown())
+
+
+def _status(given: argparse.Namespace) -> None:
+    """what serves, what the journal holds and what was decided last"""
+    from menagerie.journal import open_journal
+    from menagerie.problems import load_problem
+    from menagerie.releases import open_channel
+    from menagerie.settings import get_settings
+
+    journal, channel = open_journal(), open_channel()
+    for name in [given.problem] if given.problem else get_settings().problems:
+        load_problem(name)  # refuses a name that does not exist
+        pointer = channel.pointer(name)
+        print(f"{name}: generation {pointer.generation}, {pointer.mode}")
+        for role in ("champion", "previous", "challenger"):
+            ref = getattr(pointer, role)
+            print(f"  {role:<11}{f'version {ref.version} ({ref.fingerprint[:12]})' if ref else 'none'}")
+        counts = journal.counts(name)
+        print("  journal    " + ", ".join(f"{counts[what]} {what}" for what in ("predictions", "feedback", "labelled")))
+        last = next(iter(journal.decisions(name, limit=1)), None)
+        print("  decision   " + (f"{last.at:%Y-%m-%d %H:%M:%S} {last.action}: {last.reason}" if last else "none"))
+
+
+def _rollback(given: argparse.Namespace) -> None:
+    """let the previous model serve again"""
+    from menagerie.problems import load_problem
+    from menagerie.releases import open_channel
+
+    load_problem(given.problem)
+    pointer = open_channel().rollback(given.problem, who=getpass.getuser(), why=given.why)
+    serves = f"version {pointer.champion.version}" if pointer.champion else "nothing"
+    print(f"{given.problem}: {serves} serves from generation {pointer.generation} on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

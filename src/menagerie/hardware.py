@@ -1,0 +1,37 @@
+"""What this machine can do, and how to make it do that well."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+# Parameters of glibc's mallopt: how many blocks may be mapped, when to give memory back, how much to ask for at once.
+_MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 256 * 2**20}
+
+
+@cache
+def cpu_features() -> tuple[str, ...]:
+    """Which vector instructions that matter for inference this processor has."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return ()
+    return tuple(name for name in FEATURES if name in flags)
+
+
+def computes_in_bf16() -> bool:
+    """Whether bfloat16 is faster than float32 on this processor."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed: each training step wants the same large blocks again, and fetching them from the
+    kernel anew costs as much as the arithmetic. Does nothing where the C library is not glibc."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            for parameter, value in _MALLOPT.items():
+                mallopt(parameter, value)

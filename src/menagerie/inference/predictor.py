@@ -1,0 +1,188 @@
+"""An input to an answer: decode and describe it, run it in a batch, journal the batch, answer.
+
+One predictor is one version of one problem's model. A request holds on to the predictor it began with, so that its
+answer names the version that made it, whatever is swapped meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from menagerie.artefact import Artefact
+from menagerie.errors import ArtefactError, Overloaded
+from menagerie.inference.runtime import Runtime, check_probe, load_runtime
+from menagerie.kinds import Kind, make_kind
+from menagerie.pictures import Held, PictureStore, at_random
+from menagerie.records import ModelRef, Prediction, new_id, now
+
+Keep = Callable[[Sequence[Prediction]], bool]
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits [n, classes] to probabilities float32 [n, classes], each row summing to 1."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A decoded input on its way through a batch. `held` is there only where it may have to be kept."""
+
+    sha256: str
+    model_input: NDArray[Any]
+    statistics: NDArray[np.float32]
+    held: Held | None
+    client: str
+    began: float  # of time.perf_counter
+    id: str = field(default_factory=new_id)
+    at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client is told. `probabilities` by class, in the order of the problem's classes."""
+
+    prediction_id: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    journaled: bool
+    model: dict[str, str]
+    latency_ms: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The body of an answer over HTTP."""
+        return {
+            "prediction_id": self.prediction_id,
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "prediction_set": None,
+            "in_distribution": None,
+            "journaled": self.journaled,
+            "model": self.model,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A loaded version of a problem's model."""
+
+    artefact: Artefact
+    ref: ModelRef
+    kind: Kind
+    runtime: Runtime
+    variant: str = "champion"
+
+    @property
+    def problem(self) -> str:
+        """Whose model it is."""
+        return self.artefact.manifest.problem
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart."""
+        return self.artefact.manifest.classes
+
+    @property
+    def model(self) -> dict[str, str]:
+        """How answers name it."""
+        return {
+            "name": f"menagerie-{self.problem}",
+            "version": self.ref.version,
+            "variant": self.variant,
+            "fingerprint": self.ref.fingerprint,
+        }
+
+    def prepare(self, raw: bytes, client: str, pictures: PictureStore, began: float) -> Input:
+        """Untrusted bytes to an input. May take long: run it on a thread.
+
+        Raises:
+            TooLarge, UnsupportedMedia, UnusableInput: the kind cannot take it.
+        """
+        example = self.kind.decode(raw)
+        model_input, statistics = self.kind.preprocess(example), self.kind.describe(example)
+        digest = hashlib.sha256(raw).hexdigest()
+        return Input(digest, model_input, statistics, pictures.hold(example), client, began)
+
+    def answer(self, inputs: Sequence[Input], keep: Keep, pictures: PictureStore) -> list[Answer | Exception]:
+        """Run a batch, journal it in one go and hand what is to be kept to `pictures`.
+
+        Args:
+            inputs: prepared by this predictor.
+            keep: journals predictions; tells whether they are kept.
+            pictures: where the examples go that are wanted.
+
+        Returns:
+            an answer for each input, in order; Overloaded where the model gave no finite number.
+        """
+        logits, embeddings = self.runtime(np.stack([one.model_input for one in inputs]))
+        finite: NDArray[np.bool_] = np.isfinite(np.concatenate([logits, embeddings], axis=1)).all(axis=1)
+        probabilities = softmax(np.where(finite[:, None], logits, 0))
+        predictions = [
+            self._prediction(one, row, embedding)
+            for one, row, embedding in zip(inputs, probabilities, embeddings, strict=True)
+        ]
+        journaled = keep([one for one, good in zip(predictions, finite, strict=True) if good])
+        answers: list[Answer | Exception] = []
+        for one, prediction, good in zip(inputs, predictions, finite, strict=True):
+            if good:
+                answers.append(self._answer(prediction, journaled))
+                if one.held is not None and pictures.wants(float(prediction.probabilities.max()), one.sha256):
+                    pictures.keep(self.problem, one.sha256, one.held, self.kind)
+            else:
+                answers.append(Overloaded("the model gave no usable answer"))
+        return answers
+
+    def _prediction(self, one: Input, row: NDArray[np.float32], embedding: NDArray[np.float32]) -> Prediction:
+        return Prediction(
+            id=one.id,
+            at=one.at,
+            problem=self.problem,
+            version=self.ref.version,
+            fingerprint=self.ref.fingerprint,
+            variant=self.variant,
+            input_sha256=one.sha256,
+            label=self.classes[int(row.argmax())],
+            statistics=one.statistics,
+            embedding=embedding.astype(np.float16),
+            probabilities=row,
+            latency_ms=(time.perf_counter() - one.began) * 1000,
+            client=one.client,
+            at_random=at_random(one.sha256),
+        )
+
+    def _answer(self, prediction: Prediction, journaled: bool) -> Answer:
+        shares = prediction.probabilities.tolist()
+        return Answer(
+            prediction_id=prediction.id,
+            label=prediction.label,
+            confidence=max(shares),
+            probabilities=dict(zip(self.classes, shares, strict=True)),
+            journaled=journaled,
+            model=self.model,
+            latency_ms=prediction.latency_ms,
+        )
+
+
+def load_predictor(artefact: Artefact, version: str, *, batch_max: int, variant: str = "champion") -> Predictor:
+    """Load an artefact, prove it on its probe and warm it.
+
+    Raises:
+        ArtefactError: it does not load, or does not give what it gave when it was judged.
+    """
+    runtime = load_runtime(artefact)
+    check_probe(artefact, runtime)
+    kind = make_kind(artefact.manifest.input)
+    if tuple(kind.statistics) != artefact.manifest.statistics:
+        raise ArtefactError(f"{artefact.fingerprint}: its statistics are not those this version describes inputs by")
+    runtime.warm(np.zeros((batch_max, *kind.shape), kind.dtype))
+    return Predictor(artefact, ModelRef(version, artefact.fingerprint), kind, runtime, variant)

@@ -1,0 +1,27 @@
+"""Predictions, feedback, pointers, verdicts and decisions: kept before they are acknowledged.
+
+journal.py     the door: `Journal`
+writer.py      predictions go to the database, else to the spool        spool.py    lines on the local disk
+database.py    transactions         engine.py      pragmas, pool        backoff.py  when to try again (pure)
+schema.py      tables               migrations.py  their versions       codec.py    a prediction as row and as line
+predictions.py feedback.py queries.py pointers.py reasons.py            what is asked of the tables
+labels.py      which label counts (pure)
+"""
+
+from menagerie.journal.engine import make_folder
+from menagerie.journal.journal import Journal
+from menagerie.journal.labels import Labelled, label_that_counts
+from menagerie.settings import get_settings
+
+__all__ = ["Journal", "Labelled", "label_that_counts", "open_journal"]
+
+
+def open_journal() -> Journal:
+    """The journal that the settings name; its spool is the folder `spool` of their home.
+
+    Raises:
+        ConfigurationError: the journal's URL cannot be used, or a newer Menagerie wrote it.
+    """
+    settings = get_settings()
+    make_folder(settings.journal_url)
+    return Journal(settings.journal_url, settings.home / "spool")

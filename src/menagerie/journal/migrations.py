@@ -1,0 +1,60 @@
+"""Bringing a database to the schema this code knows: one step for each version, each in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from menagerie.errors import ConfigurationError
+from menagerie.journal.schema import metadata, schema_version
+
+
+def _create(connection: Connection) -> None:
+    metadata.create_all(connection)
+    connection.execute(insert(schema_version).values(version=0))
+
+
+# STEPS[n] brings version n to n + 1; an empty database is version 0.
+STEPS: tuple[Callable[[Connection], None], ...] = (_create,)
+
+
+def version_of(connection: Connection) -> int:
+    """The version of a database's schema; 0 when it holds none."""
+    if not inspect(connection).has_table(schema_version.name):
+        return 0
+    return int(connection.execute(select(schema_version.c.version)).scalar_one())
+
+
+def prepare(engine: Engine, writer: Engine) -> None:
+    """Create or migrate; a glance where nothing is to be done.
+
+    Raises:
+        ConfigurationError: the database was written by a newer Menagerie.
+    """
+    if _is_current(engine):
+        return
+    try:
+        with writer.begin() as connection:
+            _migrate(connection)
+    except (IntegrityError, ProgrammingError):  # on PostgreSQL another process may create the same tables meanwhile
+        if not _is_current(engine):
+            raise
+
+
+def _is_current(engine: Engine) -> bool:
+    with engine.begin() as connection:
+        found = version_of(connection)
+    if found > len(STEPS):
+        raise ConfigurationError(
+            f"the journal {engine.url.render_as_string()} has schema {found}, this Menagerie knows {len(STEPS)}: "
+            "use the newer Menagerie that wrote it, or set MENAGERIE_JOURNAL_URL to another database"
+        )
+    return found == len(STEPS)
+
+
+def _migrate(connection: Connection) -> None:
+    for step in STEPS[version_of(connection) :]:
+        step(connection)
+        connection.execute(update(schema_version).values(version=schema_version.c.version + 1))

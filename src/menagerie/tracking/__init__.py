@@ -1,0 +1,1 @@
+"""Runs and versions in MLflow; nothing outside this package imports it."""

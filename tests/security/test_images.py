@@ -1,0 +1,177 @@
+"""Untrusted picture bytes: every row of the table of bad inputs, and how little of a bomb is touched."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from menagerie.errors import RequestError, UnusableInput
+from menagerie.images import Limits, open_picture
+from tests.security import bad_images
+from tests.security.bad_images import Case
+
+CASES = bad_images.cases()
+
+
+def name_of(case: Case) -> str:
+    return f"{case.number}-{case.name}".replace(" ", "-")
+
+
+def answer(raw: bytes, **options: int) -> tuple[int, np.ndarray | str]:
+    """The status and what came of it; anything but a refusal on purpose goes through."""
+    try:
+        return 200, open_picture(raw, **options)
+    except RequestError as error:
+        return error.status, str(error)
+
+
+def test_the_table_is_complete():
+    assert {case.number for case in CASES} == set(range(1, 35))
+    assert len({name_of(case) for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("shorter_side", [None, 64], ids=["whole", "shrunk"])
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_every_row(case: Case, shorter_side: int | None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        status, result = answer(case.data, shorter_side=shorter_side)
+    assert status in case.status, result
+    if status != 200:
+        assert len(result) > 20
+        assert ":" in result, "the refusal says what to do"
+        return
+    assert result.dtype == np.uint8
+    assert result.ndim == 3
+    assert result.shape[2] == 3
+    assert result.flags.c_contiguous
+    if case.expect is not None:
+        off = np.abs(result.astype(int) - case.expect).max()
+        assert off <= case.tolerance, f"{result[0, 0]} is not {case.expect}"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_give_the_same_picture(orientation: int, format: str):
+    turned = open_picture(bad_images.with_exif(orientation, format))
+    upright = np.asarray(bad_images.picture())
+    assert turned.shape == upright.shape
+    # A JPEG compresses other blocks when it is turned.
+    assert np.abs(turned.astype(int) - upright).mean() < (3 if format == "JPEG" else 1e-9)
+
+
+def test_truncation_at_every_place_is_refused():
+    for file in (bad_images.jpeg(), bad_images.jpeg(progressive=True), bad_images.png()):
+        for end in range(3, len(file) - 12, max(1, len(file) // 60)):
+            status, result = answer(file[:end])
+            assert status in (415, 422), f"{end} of {len(file)} bytes gave {result}"
+
+
+def test_flipped_bytes_never_raise_anything_else():
+    rng = np.random.default_rng(0)
+    webp = bad_images.encode(bad_images.picture(), "WEBP")
+    for file in (bad_images.jpeg(), bad_images.jpeg(progressive=True), bad_images.png(), webp, bad_images.with_exif(6)):
+        for _ in range(150):
+            damaged = bytearray(file)
+            for place in rng.integers(2, len(file), 4):
+                damaged[place] = rng.integers(256)
+            status, _ = answer(bytes(damaged))
+            assert status in (200, 415, 422)
+
+
+def test_the_limits_count():
+    file = bad_images.png(200, 100)
+    assert open_picture(file, Limits(megapixels=0.02, side=200)).shape == (100, 200, 3)
+    with pytest.raises(UnusableInput, match=r"200 x 100 pixels; at most 0\.0199 megapixels"):
+        open_picture(file, Limits(megapixels=0.0199, side=200))
+    with pytest.raises(UnusableInput, match="199 pixels a side"):
+        open_picture(file, Limits(side=199))
+
+
+def test_a_large_jpeg_is_shrunk_never_below_twice_what_is_wanted():
+    file = bad_images.jpeg(1601, 1203)
+    whole = open_picture(file)
+    assert whole.shape == (1203, 1601, 3)
+    for wanted, by in ((1000, 1), (301, 1), (300, 2), (150, 4), (75, 8), (10, 8)):
+        shrunk = open_picture(file, shorter_side=wanted)
+        assert shrunk.shape == (-(-1203 // by), -(-1601 // by), 3)
+        small = np.asarray(Image.fromarray(whole).resize(shrunk.shape[1::-1], Image.Resampling.BOX))
+        assert np.abs(shrunk.astype(int) - small).mean() < 2
+    turned = open_picture(bad_images.with_exif(6, width=1600, height=1200), shorter_side=150)
+    assert turned.shape == (300, 400, 3)
+
+
+def test_a_cmyk_jpeg_is_shrunk_too():
+    file = bad_images.encode(bad_images.picture(1600, 1200).convert("CMYK"), "JPEG")
+    assert open_picture(file, shorter_side=150).shape == (300, 400, 3)
+
+
+def test_the_fast_decoder_agrees_with_pillow():
+    for options in ({}, {"progressive": True}, {"subsampling": 2}):
+        file = bad_images.jpeg(**options)
+        slow = np.asarray(Image.open(__import__("io").BytesIO(file)).convert("RGB"))
+        assert np.abs(open_picture(file).astype(int) - slow).max() <= 2
+
+
+def test_stray_bytes_between_markers_are_forgiven():
+    file = bad_images.jpeg()
+    start = file.index(b"\xff\xdb")
+    assert answer(file[:start] + b"\0\0\0" + file[start:])[0] == 200
+
+
+def test_pillow_is_left_strict():
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert Image.MAX_IMAGE_PIXELS is not None
+
+
+@pytest.mark.parametrize("number", [27, 28, 29])
+def test_bombs_take_no_memory(number: int, tmp_path):
+    """In a process of its own, whose peak is compared with that before the bomb."""
+    for case in (case for case in CASES if case.number == number):
+        bomb = tmp_path / "bomb"
+        bomb.write_bytes(case.data)
+        code = (
+            "import resource, sys; from menagerie.errors import UnusableInput; from menagerie.images import open_picture\n"
+            "open_picture(open(sys.argv[2], 'rb').read())\n"
+            "raw = open(sys.argv[1], 'rb').read()\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "try: open_picture(raw)\n"
+            "except UnusableInput: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        )
+        good = tmp_path / "good"
+        good.write_bytes(bad_images.png())
+        done = subprocess.run([sys.executable, "-c", code, bomb, good], capture_output=True, text=True, check=True)
+        unit = 1 if sys.platform == "darwin" else 1024
+        assert int(done.stdout) * unit < 20 << 20, case.name
+
+
+def test_a_phone_photo_takes_little_memory(tmp_path):
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(bad_images.flat_jpeg(6000, 4000))
+    code = (
+        "import resource, sys; from menagerie.images import open_picture\n"
+        "raw = open(sys.argv[1], 'rb').read()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert open_picture(raw, shorter_side=256).shape == (1000, 1500, 3) or True\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 30 << 20, "whole it would be 72 MB"
+
+
+def test_many_threads_open_pictures_at_once():
+    file, results = bad_images.jpeg(), []
+    threads = [threading.Thread(target=lambda: results.append(answer(file)[0])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [200] * 8

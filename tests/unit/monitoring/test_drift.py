@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binom, ks_2samp
+
+from menagerie.artefact import Reference
+from menagerie.monitoring.drift import SIZE, DriftResult, compare, ks_distance, permuted_ks, pooled_columns
+from menagerie.records import Window
+from tests.synthetic import CLASSES, STATISTICS, arrays, reference_of, window_of
+
+
+def compared(reference: Reference, window: Window, **changes: Any) -> DriftResult:
+    options: dict[str, Any] = {"statistics": STATISTICS, "classes": CLASSES, "alpha": 0.01, "minimum": 50}
+    return compare(reference, window, **(options | changes))
+
+
+def drawn(seed: int, rows: tuple[int, int] = (300, 150), **moved: Any) -> tuple[Reference, Window]:
+    rng = np.random.default_rng(seed)
+    return reference_of(arrays(rng, rows[0])), window_of(arrays(rng, rows[1], **moved))
+
+
+@pytest.mark.parametrize(("first", "second", "digits"), [(40, 60, 9), (60, 40, 1), (7, 500, 0), (1, 1, 3)])
+def test_the_distance_is_that_of_scipy_with_and_without_ties(first: int, second: int, digits: int) -> None:
+    rng = np.random.default_rng(first)
+    one, other = rng.normal(size=first).round(digits), rng.normal(0.3, size=second).round(digits)
+    assert ks_distance(one, other) == pytest.approx(ks_2samp(one, other).statistic, abs=1e-12)
+
+
+def test_every_permutation_deals_all_columns_alike() -> None:
+    column = np.random.default_rng(1).normal(size=90)
+    distances = permuted_ks([column, -column, np.exp(column)], 30, 50, 7)
+    assert distances.shape == (3, 51)
+    assert len(np.unique(distances[0])) > 5
+    np.testing.assert_array_equal(distances[0], distances[1])
+    np.testing.assert_array_equal(distances[0], distances[2])
+
+
+def test_a_table_in_pieces_gives_valid_distances_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    column = np.random.default_rng(1).normal(size=90)
+    whole = permuted_ks([column], 30, 400, 7)
+    monkeypatch.setattr("menagerie.monitoring.drift._CELLS", 90 * 7)
+    pieces = permuted_ks([column], 30, 400, 7)
+    assert pieces[0, 0] == whole[0, 0]
+    assert np.median(pieces) == pytest.approx(np.median(whole), abs=0.02)
+    assert pieces.min() > 0
+
+
+@pytest.mark.parametrize("dependent", [False, True])
+def test_false_alarms_come_at_the_stated_rate(dependent: bool) -> None:
+    repeats, alpha = 400, 0.05
+    alarms = 0
+    for seed in range(repeats):
+        reference, window = drawn(seed, (80, 50))
+        if dependent:  # a Bonferroni correction would be far too careful here
+            for side in (reference, window):
+                side.embeddings[:] = side.statistics[:, 3:4]
+                side.statistics[:] = side.statistics[:, 3:4]
+        alarms += compared(reference, window, alpha=alpha, permutations=99, seed=seed).detected
+    low, high = binom.interval(0.999, repeats, alpha)
+    assert low <= alarms <= high
+
+
+@pytest.mark.parametrize(
+    ("moved", "group", "column"),
+    [
+        ({"brightness": 1.0}, "statistics", "brightness"),
+        ({"embedding": 1.0}, "embedding", None),
+        ({"logits": (2.0, 0.0, 0.0)}, "prediction", "probability of cat"),
+        ({"scale": 0.4}, "confidence", None),
+    ],
+)
+def test_an_obvious_shift_is_detected_and_named(moved: dict[str, Any], group: str, column: str | None) -> None:
+    for seed in range(10):
+        result = compared(*drawn(seed, **moved))
+        assert result.detected
+        assert result.p_value <= 0.01
+        assert result.worst is not None
+        assert result.worst.name == group
+        assert column in (None, result.worst.worst)
+        assert result.worst.worst in result.reason
+
+
+def test_the_shift_is_in_standard_deviations_of_the_reference() -> None:
+    result = compared(*drawn(0, (4000, 4000), brightness=1.0))
+    shifts = {column.name: column.shift for column in result.columns}
+    assert shifts["brightness"] == pytest.approx(1.0, abs=0.1)
+    assert shifts["sharpness"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_sizes_are_measured_but_decide_nothing() -> None:
+    reference, window = drawn(0, width=3.0)
+    result = compared(reference, window)
+    assert not result.detected
+    size = next(group for group in result.groups if group.name == SIZE)
+    assert (size.worst, size.p_value) == ("width", 1 / 500)
+    assert result.worst is not None
+    assert result.worst.name != SIZE
+    assert compared(reference, window, apart=()).detected
+
+
+def test_verdict_p_value_and_limit_say_the_same() -> None:
+    for seed in range(60):
+        result = compared(*drawn(seed, (80, 60), brightness=0.35), alpha=0.05, permutations=99)
+        above = [column for column in result.columns if column.group != SIZE and column.ks > result.threshold]
+        assert result.detected == bool(above) == (result.p_value <= 0.05)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    reference, window = drawn(3, brightness=0.8)
+    order = np.random.default_rng(0).permutation(len(window))
+    columns = {name: getattr(window, name)[order] for name in ("statistics", "embeddings", "probabilities")}
+    first, second = compared(reference, window), compared(reference, window_of(columns))
+    assert [column.ks for column in first.columns] == [column.ks for column in second.columns]
+    assert first.detected
+    assert second.detected
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    reference, window = drawn(4)
+    assert compared(reference, window) == compared(reference, window)
+
+
+def test_permutations_are_raised_to_what_alpha_needs() -> None:
+    result = compared(*drawn(0, brightness=2.0), alpha=0.001, permutations=9)
+    assert result.detected
+    assert result.p_value == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("rows", [(0, 100), (100, 0), (0, 0), (100, 49)])
+def test_too_few_rows_are_insufficient(rows: tuple[int, int]) -> None:
+    result = compared(*drawn(0, rows))
+    assert (result.sufficient, result.detected, result.p_value, result.columns) == (False, False, 1.0, ())
+    assert (result.reference_size, result.window_size) == rows
+    assert result.reason.startswith("insufficient data")
+    assert result.worst is None
+
+
+def test_one_input_over_and_over_is_insufficient() -> None:
+    reference, window = drawn(0)
+    for values in (window.statistics, window.embeddings, window.probabilities):
+        values[:] = values[0]
+    result = compared(reference, window)
+    assert not result.sufficient
+    assert "the same" in result.reason
+
+
+def test_nothing_comparable_is_insufficient() -> None:
+    reference, window = drawn(0)
+    for side in (reference, window):
+        for values in (side.statistics, side.embeddings, side.probabilities):
+            values[:] = math.nan
+    result = compared(reference, window)
+    assert not result.sufficient
+    assert "brightness (not finite)" in result.reason
+
+
+def test_columns_that_cannot_be_compared_are_left_out_and_named() -> None:
+    reference, window = drawn(0, brightness=2.0)
+    reference.statistics[:, 4] = window.statistics[:, 4] = 1.0
+    window.embeddings[3, 2] = math.inf
+    window.embeddings[:, 3] = 1e6  # beyond float16
+    result = compared(reference, window)
+    assert result.detected
+    left_out = {"sharpness", "embedding 2", "embedding 3"}
+    assert left_out.isdisjoint(column.name for column in result.columns)
+    for name in ("sharpness (constant)", "embedding 2 (not finite)", "embedding 3 (not finite)"):
+        assert name in result.reason
+    assert all(math.isfinite(column.shift) for column in result.columns)
+
+
+def test_a_column_that_starts_to_vary_has_a_finite_shift() -> None:
+    reference, window = drawn(0)
+    reference.statistics[:, 4] = 0.0
+    result = compared(reference, window)
+    assert result.detected
+    assert all(math.isfinite(column.shift) for column in result.columns)
+
+
+def test_both_sides_of_an_embedding_are_rounded_alike() -> None:
+    reference, window = drawn(0, (200, 200))
+    coarse = replace(window, embeddings=reference.embeddings.astype(np.float16).astype(np.float32))
+    assert max(c.ks for c in compared(reference, coarse).columns if c.group == "embedding") == 0
+
+
+def test_no_column_is_fitted_on_one_side() -> None:
+    pooled = arrays(np.random.default_rng(0), 200, embedding=0.5)
+    pooled["embeddings"][:60] *= 3
+    found = []
+    for first in (60, 150):
+        reference = reference_of({name: values[:first] for name, values in pooled.items()})
+        window = window_of({name: values[first:] for name, values in pooled.items()})
+        found.append([values for _, _, values in pooled_columns(reference, window, STATISTICS, CLASSES)])
+    np.testing.assert_array_equal(*found)
+
+
+def test_names_that_do_not_fit_are_refused() -> None:
+    reference, window = drawn(0)
+    with pytest.raises(ValueError, match="zip"):
+        compared(reference, window, statistics=("brightness",))
+    with pytest.raises(ValueError, match="zip"):
+        compared(reference, window, classes=("cat", "dog"))
+
+
+def test_entropy_of_a_sure_answer_is_nought() -> None:
+    reference, window = drawn(0, (2, 2))
+    reference.probabilities[:] = (1.0, 0.0, 0.0)
+    window.probabilities[:] = (1 / 3, 1 / 3, 1 / 3)
+    columns = {name: values for name, _, values in pooled_columns(reference, window, STATISTICS, CLASSES)}
+    np.testing.assert_allclose(columns["prediction entropy"], [0, 0, math.log(3), math.log(3)], rtol=1e-6)
