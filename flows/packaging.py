@@ -51,7 +51,8 @@ def build_bento(artefact: Artefact, ref: ModelRef) -> str:
             shutil.copy(ROOT / file, stage / file)
         bento_name, version = tag.split(":")
         done = subprocess.run(
-            [*bentoml, "build", str(stage), "--name", bento_name, "--version", version, "--output", "tag"],
+            [*bentoml, "build", ".", "--name", bento_name, "--version", version, "--output", "tag"],
+            cwd=stage,  # BentoML refuses a build file outside the folder it runs in
             capture_output=True,
             text=True,
             check=False,

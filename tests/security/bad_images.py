@@ -148,7 +148,8 @@ def _broken() -> Iterator[Case]:
     yield Case(4, "PNG with a bad CRC of its header", good_png[:29] + b"\0\0\0\0" + good_png[33:], UNUSABLE)
     pixels = zlib.compress(b"".join(b"\0" + bytes(range(64)) for _ in range(64)))
     yield Case(4, "PNG with a bad adler", raw_png(64, 64, 8, 0, pixels[:-1] + bytes([pixels[-1] ^ 1])), UNUSABLE)
-    yield Case(4, "PNG with too few rows", raw_png(64, 99, 8, 0, pixels), UNUSABLE)
+    # Whole and well formed but for its height: readers differ, Pillow leaves the rest black.
+    yield Case(4, "PNG with too few rows", raw_png(64, 99, 8, 0, pixels), (200, 422))
     yield Case(5, "JPEG header only", good_jpeg[: good_jpeg.index(b"\xff\xda")], UNUSABLE)
     yield Case(5, "three bytes of a JPEG", b"\xff\xd8\xff", UNUSABLE)
     yield Case(5, "start of a PNG", good_png[:8], UNUSABLE)
@@ -188,7 +189,7 @@ def _frames_and_colours() -> Iterator[Case]:
     yield Case(16, "APNG", encode(frames[0], "PNG", **more), OK, red)
     yield Case(17, "MPO", encode(frames[0], "MPO", quality=95, **more), OK, red, 4)
     for colour in ((220, 40, 30), (30, 60, 200), (250, 250, 250), (5, 5, 5)):
-        ink = tuple(255 - part for part in colour) + (0,)
+        ink = (*(255 - part for part in colour), 0)
         yield Case(18, f"CMYK JPEG {colour}", encode(_flat("CMYK", ink), "JPEG", quality=95), OK, colour, 6)
     for level in (0, 3, 129, 255):
         grey16 = np.full((30, 40), level * 257)

@@ -80,7 +80,7 @@ def _read_all(paths: Sequence[Path], kind: Kind, folder: Path, progress: Progres
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for fact in pool.map(read, enumerate(paths)):
             facts.append(fact)
-            if progress and (len(facts) % 100 == 0 or len(facts) == len(paths)):
+            if progress and (len(facts) % 1000 == 0 or len(facts) == len(paths)):
                 progress("reading inputs", len(facts), len(paths))
     inputs.flush()
     np.save(folder / "statistics.npy", statistics)

@@ -14,6 +14,8 @@ from menagerie.problems import TabularInput
 
 Row = NDArray[np.float32]
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class TabularKind:
     """Examples are float32 [columns]; input and statistics are the same numbers."""
@@ -76,6 +78,6 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _number(name: str, value: object) -> float:
     if not isinstance(value, float):  # integers are floats by now, booleans are not
         raise UnusableInput(f"column {name!r} is not a number: send a finite number")
-    if not abs(value) <= np.finfo(np.float32).max:  # NaN compares false
+    if not abs(value) <= LARGEST:  # NaN compares false
         raise UnusableInput(f"column {name!r} is not finite, or too large for 32 bits: send a finite number")
     return value

@@ -46,6 +46,7 @@ def register(problem: Problem, artefact: Artefact, weights: Path) -> ModelRef:
                 input_example=inputs[:2],
                 registered_model_name=problem.registered_model,
                 pip_requirements=["onnxruntime", "numpy"],
+                onnx_execution_providers=["CPUExecutionProvider"],
                 save_as_external_data=False,
             )
         known = str(info.registered_model_version)
@@ -101,7 +102,6 @@ def download(problem: Problem, ref: ModelRef, into: Path) -> tuple[Artefact, Pat
         target.mkdir(parents=True)
         mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="artefact", dst_path=str(target))
         mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"torch/{WEIGHTS}", dst_path=str(target))
-        (target / "torch" / WEIGHTS).replace(weights)
     return load_artefact(target / "artefact", ref.fingerprint), weights
 
 

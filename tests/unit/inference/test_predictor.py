@@ -1,0 +1,139 @@
+"""An input to an answer, and what is journaled and kept of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from menagerie.errors import ArtefactError, Overloaded, UnsupportedMedia
+from menagerie.inference.predictor import Predictor, load_predictor, softmax
+from menagerie.pictures import PictureStore
+from menagerie.records import Prediction
+from tests.helpers import CLASSES, make_artefact, make_table_artefact, picture
+
+
+@pytest.fixture
+def predictor(tmp_path) -> Predictor:
+    return load_predictor(make_artefact(tmp_path / "a"), "7", batch_max=4)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> PictureStore:
+    return PictureStore(tmp_path / "pictures", "off")
+
+
+class Kept(list[Prediction]):
+    """A journal that works, or not."""
+
+    works = True
+
+    def __call__(self, batch: Any) -> bool:
+        self.extend(batch)
+        return self.works
+
+
+def test_softmax_sums_to_one_even_for_huge_logits():
+    found = softmax(np.array([[1e4, 0, -1e4], [0, 0, 0]], np.float32))
+    np.testing.assert_allclose(found, [[1, 0, 0], [1 / 3] * 3], atol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_an_answer_says_what_was_asked_of_which_version(predictor, pictures):
+    kept = Kept()
+    raw = picture()
+    (answer,) = predictor.answer([predictor.prepare(raw, "me", pictures, 0.0)], kept, pictures)
+    body = answer.as_json()
+    assert set(body["probabilities"]) == set(CLASSES)
+    assert sum(body["probabilities"].values()) == pytest.approx(1)
+    assert body["label"] == max(body["probabilities"], key=body["probabilities"].get)
+    assert body["confidence"] == body["probabilities"][body["label"]]
+    assert body["model"] == {
+        "name": "menagerie-sketches",
+        "version": "7",
+        "variant": "champion",
+        "fingerprint": predictor.artefact.fingerprint,
+    }
+    assert body["journaled"] is True
+    assert body["prediction_set"] is None and body["in_distribution"] is None
+
+
+def test_what_is_journaled_is_what_is_answered(predictor, pictures):
+    kept = Kept()
+    raw = picture()
+    (answer,) = predictor.answer([predictor.prepare(raw, "me", pictures, 0.0)], kept, pictures)
+    (prediction,) = kept
+    assert prediction.id == answer.prediction_id
+    assert prediction.input_sha256 == hashlib.sha256(raw).hexdigest()
+    assert (prediction.label, prediction.version, prediction.client) == (answer.label, "7", "me")
+    assert prediction.fingerprint == predictor.artefact.fingerprint
+    assert prediction.embedding.dtype == np.float16 and prediction.statistics.dtype == np.float32
+    assert prediction.probabilities.tolist() == list(answer.probabilities.values())
+
+
+def test_a_batch_is_journaled_in_one_go_and_answers_keep_their_order(predictor, pictures):
+    calls: list[int] = []
+
+    def keep(batch: Any) -> bool:
+        calls.append(len(batch))
+        return True
+
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
+    inputs = [predictor.prepare(picture(colour), "me", pictures, 0.0) for colour in colours]
+    together = predictor.answer(inputs, keep, pictures)
+    alone = [predictor.answer([one], keep, pictures)[0] for one in inputs]
+    assert calls == [3, 1, 1, 1]
+    for a, b in zip(together, alone, strict=True):
+        assert list(a.probabilities.values()) == pytest.approx(list(b.probabilities.values()), abs=1e-5)
+    assert len({tuple(a.probabilities.values()) for a in together}) == 3
+
+
+def test_a_journal_that_cannot_keep_it_is_said_and_stops_nothing(predictor, pictures):
+    kept = Kept()
+    kept.works = False
+    (answer,) = predictor.answer([predictor.prepare(picture(), "me", pictures, 0.0)], kept, pictures)
+    assert answer.journaled is False
+
+
+def test_an_answer_that_is_no_number_is_refused_and_not_journaled(predictor, pictures):
+    def half_broken(inputs: Any) -> Any:
+        logits = np.zeros((len(inputs), 3), np.float32)
+        logits[0] = np.nan
+        return logits, np.zeros((len(inputs), 3), np.float32)
+
+    broken = dataclasses.replace(predictor, runtime=half_broken)
+    kept = Kept()
+    inputs = [predictor.prepare(picture(), "me", pictures, 0.0) for _ in range(2)]
+    bad, good = broken.answer(inputs, kept, pictures)
+    assert isinstance(bad, Overloaded)
+    assert [one.id for one in kept] == [good.prediction_id]
+
+
+def test_bytes_that_are_no_picture_are_refused(predictor, pictures):
+    with pytest.raises(UnsupportedMedia):
+        predictor.prepare(b"hello", "me", pictures, 0.0)
+
+
+def test_wanted_inputs_are_kept_under_their_hash(predictor, tmp_path):
+    pictures = PictureStore(tmp_path / "all", "all")
+    raw = picture()
+    predictor.answer([predictor.prepare(raw, "me", pictures, 0.0)], Kept(), pictures)
+    pictures.close()
+    path = pictures.path("sketches", hashlib.sha256(raw).hexdigest())
+    assert path is not None
+    again = predictor.kind.decode(path.read_bytes())
+    assert np.abs(again.astype(int) - predictor.kind.decode(raw).astype(int)).max() < 16
+
+
+def test_a_broken_model_is_never_loaded(tmp_path):
+    with pytest.raises(ArtefactError, match="not finite"):
+        load_predictor(make_artefact(tmp_path / "a", constant=float("nan")), "1", batch_max=4)
+
+
+def test_rows_of_a_table_are_answered_for_too(tmp_path, pictures):
+    predictor = load_predictor(make_table_artefact(tmp_path / "a"), "1", batch_max=4)
+    (answer,) = predictor.answer([predictor.prepare(b'{"a": 3, "b": 0}', "me", pictures, 0.0)], Kept(), pictures)
+    assert answer.label == "yes"
