@@ -80,22 +80,17 @@ class Follower:
         self._batch_max, self._every, self._swaps = batch_max, every, swaps
         self._backoff, self._refused = BackOff(), ""
         self._looking = threading.Lock()
-        self._poked, self._stopped = threading.Event(), threading.Event()
+        self._looked, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"menagerie-follow-{hosted.problem}", daemon=True)
 
     def start(self, patience: float) -> None:
         """Begin; returns after the first look, or after `patience` seconds."""
-        looked = threading.Event()
-        self._thread = threading.Thread(
-            target=self._follow, args=(looked,), name=f"menagerie-follow-{self._hosted.problem}", daemon=True
-        )
         self._thread.start()
-        looked.wait(patience)
+        self._looked.wait(patience)
 
     def stop(self) -> None:
         """End; at most a few seconds."""
         self._stopped.set()
-        self._poked.set()
         if self._thread.is_alive():
             self._thread.join(5)
 
@@ -117,12 +112,11 @@ class Follower:
             if self._hosted.predictor is None:
                 self._fall_back()
 
-    def _follow(self, looked: threading.Event) -> None:
+    def _follow(self) -> None:
         while not self._stopped.is_set():
             self.look()
-            looked.set()
-            self._poked.wait(self._every)
-            self._poked.clear()
+            self._looked.set()
+            self._stopped.wait(self._every)
 
     def _look(self) -> str:
         """One look; what is wrong, or nothing."""

@@ -238,7 +238,11 @@ class Host:
         return [
             ("menagerie_queue_depth", "Inputs waiting for a batch", [({}, self.waiting)]),
             ("menagerie_under_way", "Inputs being answered", [({}, self._under_way)]),
-            ("menagerie_journal_dropped_total", "Predictions neither journaled nor spooled", [({}, self.journal.dropped)]),
+            (
+                "menagerie_journal_dropped_total",
+                "Predictions neither journaled nor spooled",
+                [({}, self.journal.dropped)],
+            ),
             ("menagerie_journal_spooled_total", "Predictions that went to the spool", [({}, self.journal.spooled)]),
             ("menagerie_pictures_dropped_total", "Inputs wanted and not kept", [({}, self.pictures.dropped)]),
             (

@@ -15,7 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import (
     Image,
-    WebPImagePlugin,  # noqa: F401  registers WEBP; else Pillow imports its forty other parsers to find it
+    WebPImagePlugin,  # noqa: F401  registers WEBP; else Pillow imports all its other parsers to find it
 )
 from PIL.ExifTags import Base
 

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     quorum: int = Field(2, ge=2, description="how many untrusted clients must agree before a label counts")
     admin_key: str | None = Field(None, min_length=16, description="Bearer key of the admin routes; unset: closed")
     max_body_bytes: int = Field(15_000_000, ge=1000, description="largest request body, in bytes")
-    max_megapixels: float = Field(32.0, gt=0, description="largest picture, in millions of pixels")
+    max_megapixels: float = Field(32.0, gt=0, le=89, description="largest picture, in millions of pixels")
     max_side: int = Field(12_000, ge=16, description="longest side of a picture, in pixels")
     batch_max: int = Field(16, ge=1, le=256, description="largest batch the service forms")
     inference_threads: int = Field(0, ge=0, description="parallel batches; 0: one for each processor")

@@ -192,7 +192,7 @@ def _frames_and_colours() -> Iterator[Case]:
         ink = (*(255 - part for part in colour), 0)
         yield Case(18, f"CMYK JPEG {colour}", encode(_flat("CMYK", ink), "JPEG", quality=95), OK, colour, 6)
     for level in (0, 3, 129, 255):
-        grey16 = np.full((30, 40), level * 257)
+        grey16 = np.full((30, 40), level * 256 + 200 - level // 2)  # the low byte is another
         yield Case(19, f"16-bit grey PNG, {level}", rows_png(grey16, 16, 0), OK, (level,) * 3, 1)
     colour16 = np.full((30, 40, 3), np.array([250, 100, 7]) * 257)
     yield Case(20, "16-bit RGB PNG", rows_png(colour16, 16, 2), OK, (250, 100, 7), 1)

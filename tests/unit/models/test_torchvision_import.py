@@ -36,7 +36,8 @@ assert not hasattr(torch.ops.torchvision, "nms"), "something was declared"
 
 
 def run(code: str, path: Path | None = None) -> None:
-    environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
+    search = os.pathsep.join(filter(None, (str(path or ""), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": search}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
 
