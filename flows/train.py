@@ -82,8 +82,8 @@ def register(dataset: Dataset, trained: Trained, run_id: str, commit: str) -> Mo
     """Export, measure the exported bytes, add the version to the registry as challenger."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        artefact = building.build_artefact(dataset, trained, folder / "artefact", run_id=run_id, git_commit=commit)
-        pictures = building.draw_pictures(artefact, dataset, trained, folder)
+        built = building.build_artefact(dataset, trained, folder / "artefact", run_id=run_id, git_commit=commit)
+        artefact, pictures = built.artefact, building.draw_pictures(built, trained, folder)
         runs.log_results(run_id, artefact.manifest.metrics | {"training_seconds": trained.seconds}, pictures)
         challenger = versions.register(dataset.problem, artefact, building.save_weights(trained, folder))
         _show(artefact, challenger)

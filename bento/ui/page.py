@@ -13,7 +13,7 @@ from menagerie.errors import MenagerieError
 from menagerie.records import NONE_OF_THESE
 
 CLIENT = "page"  # one untrusted client: the page cannot tell its visitors apart
-EXAMPLES_SHOWN = 6  # bars
+BARS = 6
 
 
 def build(host: Host) -> gr.Blocks:
@@ -22,7 +22,7 @@ def build(host: Host) -> gr.Blocks:
     with gr.Blocks(title="Menagerie", analytics_enabled=False) as blocks:
         gr.Markdown("# Menagerie\nShow it a picture; tell it when it is wrong.", elem_id="title")
         problem = gr.Dropdown(problems, value=problems[0], label="Problem", visible=len(problems) > 1)
-        prediction = gr.State("")
+        prediction, guess = gr.State(""), gr.State("")
         with gr.Row(equal_height=False):
             with gr.Column():
                 picture = gr.File(
@@ -30,7 +30,7 @@ def build(host: Host) -> gr.Blocks:
                 )
                 shown = gr.Image(label="What it sees", interactive=False, visible=False, buttons=[], elem_id="shown")
             with gr.Column():
-                answer = gr.Label(label="What it is", num_top_classes=EXAMPLES_SHOWN, elem_id="answer")
+                answer = gr.Label(label="What it is", num_top_classes=BARS, elem_id="answer")
                 model = gr.Markdown(elem_id="model")
                 with gr.Row(visible=False) as asking:
                     right = gr.Button("✓ Correct", variant="primary", elem_id="right")
@@ -43,13 +43,23 @@ def build(host: Host) -> gr.Blocks:
         async def classify(path: str | None, name: str) -> list[Any]:
             hidden = gr.update(visible=False)
             if path is None:
-                return [hidden, None, "", "", hidden, hidden, hidden, ""]
+                return [hidden, None, "", "", hidden, hidden, gr.update(), "", ""]
             try:
                 predictor = host.predictor(name)
                 raw = await asyncio.to_thread(Path(path).read_bytes)
                 (found,) = await host.classify(predictor, [raw], CLIENT)
             except MenagerieError as error:
-                return [hidden, None, "", f"**This cannot be classified:** {error}", hidden, hidden, hidden, ""]
+                return [
+                    hidden,
+                    None,
+                    "",
+                    f"**This cannot be classified:** {error}",
+                    hidden,
+                    hidden,
+                    gr.update(),
+                    "",
+                    "",
+                ]
             labels = [*predictor.classes, NONE_OF_THESE]
             about = f"{found.model['name']}, version {found.model['version']} · {found.latency_ms:.0f} ms"
             return [
@@ -61,6 +71,7 @@ def build(host: Host) -> gr.Blocks:
                 hidden,
                 gr.update(choices=labels, value=None),
                 found.prediction_id,
+                found.label,
             ]
 
         async def tell(prediction_id: str, chosen: str | None) -> list[Any]:
@@ -72,13 +83,10 @@ def build(host: Host) -> gr.Blocks:
                 return [f"**This was not kept:** {error}", gr.update(), gr.update()]
             return [f"Thank you: noted as **{chosen}**.", gr.update(visible=False), gr.update(visible=False)]
 
-        async def agree(prediction_id: str, found: dict[str, Any] | None) -> list[Any]:
-            return await tell(prediction_id, found["label"] if found else None)
-
-        results = [shown, answer, model, said, asking, choosing, label, prediction]
+        results = [shown, answer, model, said, asking, choosing, label, prediction, guess]
         picture.change(classify, [picture, problem], results, api_visibility="private")
         problem.change(classify, [picture, problem], results, api_visibility="private")
-        right.click(agree, [prediction, answer], [said, asking, choosing], api_visibility="private")
+        right.click(tell, [prediction, guess], [said, asking, choosing], api_visibility="private")
         wrong.click(lambda: gr.update(visible=True), None, [choosing], api_visibility="private")
         send.click(tell, [prediction, label], [said, asking, choosing], api_visibility="private")
     return blocks  # type: ignore[no-any-return]  # Gradio's metaclass has no types

@@ -217,7 +217,8 @@ def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note
 def _wait_served(url: str, pointer: Pointer) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        if httpx.get(f"{url}/model", trust_env=False).json().get("version") == _version(pointer):
+        model = httpx.get(f"{url}/model", trust_env=False).json().get("model", {})
+        if model.get("version") == _version(pointer):
             return
         time.sleep(0.2)
     raise MenagerieError(f"the service did not take up version {_version(pointer)} within a minute")

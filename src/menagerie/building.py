@@ -44,7 +44,15 @@ def answers_of(model: Path, inputs: NDArray[Any], batch: int = 16) -> Answers:
     return Answers(logits, softmax(logits), np.concatenate([part[1] for part in parts]))
 
 
-def build_artefact(dataset: Dataset, trained: Trained, folder: Path, *, run_id: str, git_commit: str) -> Artefact:
+@dataclass(frozen=True, eq=False)
+class Built:
+    """An artefact and, for its picture, the confusion table [classes, classes] on golden."""
+
+    artefact: Artefact
+    confusion: NDArray[np.int64]
+
+
+def build_artefact(dataset: Dataset, trained: Trained, folder: Path, *, run_id: str, git_commit: str) -> Built:
     """Export, measure on golden (and recent), draw the reference window, write the manifest."""
     from menagerie.models.export import export_onnx
 
@@ -85,7 +93,9 @@ def build_artefact(dataset: Dataset, trained: Trained, folder: Path, *, run_id: 
         "created_at": now(),
         "cpu_features": cpu_features(),
     }
-    return write_artefact(folder, facts, reference, {"inputs": probes, "logits": answers.logits[:PROBES]})
+    artefact = write_artefact(folder, facts, reference, {"inputs": probes, "logits": answers.logits[:PROBES]})
+    predicted = answers.probabilities[on_golden].argmax(1)
+    return Built(artefact, confusion(truth[on_golden], predicted, len(classes)))
 
 
 def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray[np.intp]:
@@ -108,14 +118,11 @@ def save_weights(trained: Trained, folder: Path) -> Path:
     return path
 
 
-def draw_pictures(artefact: Artefact, dataset: Dataset, trained: Trained, folder: Path) -> list[Path]:
+def draw_pictures(built: Built, trained: Trained, folder: Path) -> list[Path]:
     """Curves and confusion matrix as files."""
-    golden = dataset.of("golden")
-    predicted = answers_of(artefact.model_path, dataset.inputs[golden]).probabilities.argmax(1)
-    classes = dataset.problem.classes
     curves, matrix = folder / "curves.png", folder / "confusion.png"
     plot_curves(trained.history, curves)
-    plot_confusion(confusion(dataset.labels()[golden], predicted, len(classes)), classes, matrix)
+    plot_confusion(built.confusion, built.artefact.manifest.classes, matrix)
     return [curves, matrix]
 
 

@@ -105,7 +105,7 @@ def test_the_server_gives_none_of_its_files_away(served):
             answer = served.client.post("/ui/gradio_api/run/predict", json=body)
             assert "root:" not in answer.text and "SQLite format" not in answer.text
     cache = Path("/tmp/gradio")  # where Gradio copies what it takes for an upload
-    copies = [path for path in cache.rglob("passwd")] if cache.is_dir() else []
+    copies = list(cache.rglob("passwd")) if cache.is_dir() else []
     assert [path for path in copies if path.stat().st_mtime > time.time() - 60] == []
 
 
