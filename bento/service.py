@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -43,18 +44,20 @@ class Classifier:
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's has no types
     async def open(self) -> None:
         """Load a model, then let requests in; the page is made meanwhile."""
-        from bento.stopping import on_sigterm
+        from bento.stopping import end_with_parent, on_sigterm
         from bento.ui.mount import Page
 
         page = Page(self.host) if self.host.settings.ui else None
         await self.host.start()
         front.open(self.host, page)
         on_sigterm(front.close)
+        self.watch = asyncio.create_task(end_with_parent())
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
     async def close(self) -> None:
         """Requests under way are answered by now: flush and stop."""
         front.close()
+        self.watch.cancel()
         await self.host.stop()
 
     def __is_ready__(self) -> bool:

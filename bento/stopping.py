@@ -1,8 +1,9 @@
-"""What happens first when the process is asked to end."""
+"""When and how a process of the service ends."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -26,3 +27,11 @@ def on_sigterm(work: Callable[[], None]) -> None:
             before(number, frame)
 
     signal.signal(signal.SIGTERM, handle)
+
+
+async def end_with_parent(every: float = 1.0) -> None:
+    """Ask this process to end once the one that supervises it is gone, killed; it would keep the port for ever."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(every)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -19,7 +18,7 @@ from menagerie.problems import Problem, load_problem
 from menagerie.records import ModelRef
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
-from menagerie.training import Material, Trained
+from menagerie.training import Trained, material_of
 from menagerie.training import train as train_network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,19 +87,6 @@ def register(dataset: Dataset, trained: Trained, run_id: str, commit: str) -> Mo
         challenger = versions.register(dataset.problem, artefact, building.save_weights(trained, folder))
         _show(artefact, challenger)
     return challenger
-
-
-def material_of(dataset: Dataset) -> Material:
-    """Training and validation rows of a dataset, and nothing else."""
-    rows = dataset.of("train", "validation")
-    chosen = [dataset.manifest.rows[i] for i in rows]
-    return Material(
-        inputs=dataset.inputs[rows],
-        labels=dataset.labels()[rows],
-        train=np.flatnonzero([row.split == "train" for row in chosen]),
-        validation=np.flatnonzero([row.split == "validation" for row in chosen]),
-        newly=np.array([row.source == "feedback" for row in chosen]),
-    )
 
 
 def checkpoints(dataset: Dataset, start: Path | None) -> Path:

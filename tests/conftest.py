@@ -6,10 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from deployments.local.environment import QUIET
+from tests import tiny
+
+if TYPE_CHECKING:
+    from menagerie.problems import Problem
 
 pytest_plugins = ["pytester", "tests.no_skip"]
 
@@ -85,6 +90,34 @@ def shared(home: Path) -> Path:
     if folder is None or not folder.is_dir():
         pytest.skip("no shared folder: set MENAGERIE_SHARED to one that holds data/ and weights/")
     return folder
+
+
+@pytest.fixture
+def problems_dir(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, named by MENAGERIE_PROBLEMS_DIR."""
+    from menagerie.settings import get_settings
+
+    folder = tmp_path / "problems"
+    folder.mkdir()
+    monkeypatch.setenv("MENAGERIE_PROBLEMS_DIR", str(folder))
+    get_settings.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def tiny_sketches(problems_dir: Path) -> Problem:
+    """160 drawn pictures, two epochs: fast rather than right."""
+    from menagerie.problems import load_problem
+
+    return load_problem(tiny.write_sketches(problems_dir, count=160, epochs=2))
+
+
+@pytest.fixture
+def tiny_table(problems_dir: Path) -> Problem:
+    """300 rows of three classes that an mlp tells apart."""
+    from menagerie.problems import load_problem
+
+    return load_problem(tiny.write_table(problems_dir))
 
 
 def needs_program(name: str) -> str:

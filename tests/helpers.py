@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import numpy as np
 import onnx
+import psutil
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -205,14 +206,22 @@ def serve(
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 40.0) -> None:
-    """SIGTERM, then SIGKILL to all of its group."""
+    """SIGTERM, then SIGKILL to it and all that came of it; fails where that was needed."""
+    workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    ended = True
     if process.poll() is None:
         process.terminate()
-        with suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            ended = False
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    assert ended, f"the service did not end within {seconds} s of SIGTERM"
 
 
 def error_code(response: httpx.Response) -> str:

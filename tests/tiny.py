@@ -83,15 +83,19 @@ window = 100
 min_window = 20
 
 [policy]
+accuracy_floor = 0.8
 min_labels = 20
 cooldown_minutes = 0
 """
 
 
 def write_sketches(
-    folder: Path, name: str = "tiny", count: int = 240, epochs: int = 4, min_accuracy: float = 0.3
+    folder: Path, name: str = "tiny", count: int = 320, epochs: int = 6, min_accuracy: float = 0.3
 ) -> str:
-    """Write `<name>.toml` of a problem with `count` drawn pictures of 32 x 32; its name."""
+    """Write `<name>.toml` of a problem with `count` drawn pictures, 32 x 32 to the network; its name.
+
+    The defaults reach a golden accuracy of about 0.5 in a second or two, chance being 0.125.
+    """
     text = SKETCHES.format(name=name, count=count, epochs=epochs, min_accuracy=min_accuracy)
     (folder / f"{name}.toml").write_text(text, encoding="utf-8")
     return name

@@ -44,8 +44,8 @@ class Errors:
 
         try:
             await self._app(scope, receive, watched)
-        except ClientDisconnect:
-            return  # nobody is there to be told
+            if not begun:
+                raise ClientDisconnect
         except Exception as error:
             response = self._answer(error, scope["request_id"])
             if begun:
@@ -56,6 +56,10 @@ class Errors:
         if isinstance(error, RequestError | ConflictError):
             headers = {"Retry-After": "1"} if error.status == http.HTTPStatus.SERVICE_UNAVAILABLE else None
             return error_response(error.status, error.code, str(error), request_id, headers)
+        if isinstance(error, ClientDisconnect):
+            # Nobody reads it. But BentoML's own layers hold on to a request until something was sent, and the server
+            # does not end while one is held.
+            return error_response(400, "malformed", "the request was cut", request_id)
         if isinstance(error, HTTPException):
             code = CODES.get(error.status_code, "bad_request")
             return error_response(error.status_code, code, error.detail, request_id, error.headers)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from menagerie.data import Dataset
 from menagerie.hardware import computes_in_bf16, keep_freed_memory
 from menagerie.models.augment import augment
 from menagerie.models.checkpoint import load_tensors, optimizer_tensors, pack, restore_optimizer, save_tensors, unpack
@@ -42,6 +43,19 @@ class Material:
     train: NDArray[np.intp]  # indices into the n
     validation: NDArray[np.intp]
     newly: NDArray[np.bool_]  # [n] labelled since the service began: drawn more often
+
+
+def material_of(dataset: Dataset) -> Material:
+    """Training and validation rows of a dataset, and nothing else."""
+    rows = dataset.of("train", "validation")
+    chosen = [dataset.manifest.rows[i] for i in rows]
+    return Material(
+        inputs=dataset.inputs[rows],
+        labels=dataset.labels()[rows],
+        train=np.flatnonzero([row.split == "train" for row in chosen]),
+        validation=np.flatnonzero([row.split == "validation" for row in chosen]),
+        newly=np.array([row.source == "feedback" for row in chosen]),
+    )
 
 
 @dataclass(eq=False)

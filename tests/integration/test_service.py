@@ -345,3 +345,23 @@ def test_a_client_that_goes_away_leaves_its_slot(tmp_path, channel, made):
                 connection.sendall(head.encode() + sent)
         served.wait("all slots free", lambda: "menagerie_under_way 0.0" in served.client.get("/metrics").text)
         assert served.predict().status_code == 200
+
+
+def test_a_request_that_was_cut_does_not_hold_up_the_end(tmp_path, channel, made):
+    release(channel, made[0], "1")
+    with serve(tmp_path / "home") as served:
+        with socket.create_connection(("127.0.0.1", served.port)) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\nx"
+            )
+        assert served.predict().status_code == 200
+        served.process.terminate()
+        assert served.process.wait(20) == 0
+
+
+def test_a_worker_ends_with_the_process_that_supervises_it(tmp_path, channel, made):
+    release(channel, made[0], "1")
+    with serve(tmp_path / "home") as served:
+        worker = worker_of(served)
+        served.process.kill()
+        assert psutil.wait_procs([worker], timeout=20)[1] == []

@@ -1,0 +1,215 @@
+"""The flows on a real Prefect server, MLflow on SQLite, Bentos served for real: train to rollback, cut and repeated."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flows.promote
+from flows.check import check
+from flows.monitor import champion_of, monitor
+from flows.promote import promote
+from flows.retrain import retrain
+from flows.rollback import rollback
+from flows.train import train
+from menagerie.errors import ConfigurationError
+from menagerie.journal import open_journal
+from menagerie.problems import load_problem
+from menagerie.records import Pointer
+from menagerie.releases import open_channel
+from menagerie.tracking import versions
+from tests import tiny
+from tests.helpers import serve
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def pointer(problem: str) -> Pointer:
+    return open_channel().pointer(problem)
+
+
+def rows(count: int, shift: float, seed: int) -> list[tuple[dict[str, float], str]]:
+    """Inputs of the tiny table and their labels; `shift` moves every cloud onto the place of the next one."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        group = number % 3
+        at = 5.0 * group + shift
+        point = random.normal(loc=(at, -at, 100.0))
+        values = dict(zip(("first", "second", "third"), map(float, point), strict=True))
+        found.append((values, ("low", "middle", "high")[group]))
+    return found
+
+
+def test_a_table_goes_round_the_whole_loop(problems_dir: Path, home: Path):
+    """The same flows, journal, registry and service as pictures have."""
+    name = tiny.write_table(problems_dir)
+    problem = load_problem(name)
+    assert train(name)["version"] == "1"
+    assert versions.version_of(problem, "challenger").version == "1"
+    assert promote(name)["promoted"] is True
+    assert pointer(name).champion.version == "1"
+    assert versions.version_of(problem, "champion").version == "1"
+    assert versions.version_of(problem, "challenger") is None
+    assert monitor(name) == {name: "nothing"}
+    assert open_journal().decisions(name, limit=1)[0].reason.startswith("Insufficient data")
+
+    setting = {"problems": name, "problems_dir": problems_dir, "keep_pictures": "all", "trusted_labellers": "ann"}
+    with serve(home, **setting) as served:
+        said = []
+        for values, label in rows(60, 0.0, 1):
+            answer = served.client.post("/predict", json={"features": values})
+            assert answer.status_code == 200, answer.text
+            said.append(answer.json()["label"] == label)
+        assert np.mean(said) > 0.9
+        assert monitor(name) == {name: "nothing"}
+
+        moved = [(served.client.post("/predict", json={"features": v}).json(), label) for v, label in rows(120, 6.0, 2)]
+        assert np.mean([answer["label"] == label for answer, label in moved]) < 0.7
+        assert all(answer["journaled"] for answer, _ in moved)
+        monitor(name)
+        seen = open_journal().decisions(name, limit=1)[0]
+        assert seen.figures["detected"] is True
+        assert check(name) == {name: "ask-for-labels"} if seen.alarm else {name: "nothing"}
+
+        for answer, label in moved:
+            body = {"prediction_id": answer["prediction_id"], "label": label}
+            assert served.client.post("/feedback", json=body, headers={"X-Client-Id": "ann"}).status_code == 200
+        served.wait("the inputs are stored", lambda: len(list((home / "pictures" / name).rglob("*.json"))) >= 180)
+        assert check(name) == {name: "retrain"}
+        decision = open_journal().decisions(name, limit=1, action="retrain")[0]
+        outcome = retrain(name, reason=decision.reason, decision_id=decision.id)
+        assert outcome["promoted"] is True, outcome
+        served.wait("version 2 serves", lambda: served.serves("2"))
+        again = [
+            served.client.post("/predict", json={"features": v}).json()["label"] == label
+            for v, label in rows(60, 6.0, 3)
+        ]
+        assert np.mean(again) > 0.8
+
+        assert rollback(name, why="to see it")["version"] == "1"
+        served.wait("version 1 serves again", lambda: served.serves("1"))
+    assert versions.version_of(problem, "champion").version == "1"
+    assert versions.version_of(problem, "previous").version == "2"
+    assert [move.why for move in open_channel().history(name)][0] == "to see it"
+    verdicts = open_journal().verdicts(name)
+    assert [verdict.promote for verdict in verdicts] == [True, True]
+    assert {c.name for c in verdicts[0].checks} >= {"release answers", "recent better", "golden not worse"}
+
+
+def test_a_promotion_cut_before_the_alias_is_finished_by_a_rerun(problems_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    name = tiny.write_table(problems_dir)
+    problem = load_problem(name)
+    train(name)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.promote, "follow_aliases", cut)
+        with pytest.raises(KeyboardInterrupt):
+            promote(name)
+    assert pointer(name).champion.version == "1"
+    assert versions.version_of(problem, "champion") is None
+    assert promote(name)["version"] == "1"
+    assert versions.version_of(problem, "champion").version == "1"
+    assert pointer(name).generation == 1, "the pointer moved once"
+
+
+def test_a_promotion_cut_between_verdict_and_pointer_is_finished_by_a_rerun(
+    problems_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = tiny.write_table(problems_dir)
+    train(name)
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.promote, "release", cut)
+        with pytest.raises(KeyboardInterrupt):
+            promote(name)
+    assert pointer(name).champion is None
+    assert len(open_journal().verdicts(name)) == 1
+    assert promote(name)["promoted"] is True
+    assert pointer(name).champion.version == "1"
+
+
+def test_two_promotions_at_once_leave_one_champion(problems_dir: Path):
+    name = tiny.write_table(problems_dir)
+    problem = load_problem(name)
+    train(name)
+    challenger = versions.version_of(problem, "challenger")
+    artefact, _ = versions.download(problem, challenger, problems_dir / "cache")
+    channel = open_channel()
+    channel.publish(artefact)
+    failures: list[BaseException] = []
+
+    def move() -> None:
+        try:
+            open_channel().promote(name, challenger, who="test", why="at once")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=move) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pointer(name).generation == 1
+    assert pointer(name).champion == challenger
+
+
+def test_an_equal_challenger_is_refused_and_the_champion_stays(problems_dir: Path):
+    name = tiny.write_table(problems_dir)
+    train(name)
+    promote(name)
+    text = (problems_dir / f"{name}.toml").read_text()
+    (problems_dir / f"{name}.toml").write_text(text.replace("epochs = 8", "epochs = 9"))  # another model, no better
+    train(name)
+    outcome = promote(name)
+    assert outcome["promoted"] is False
+    assert "golden better" in str(outcome["reason"])
+    assert pointer(name).champion.version == "1"
+
+
+def test_promoting_without_a_challenger_says_what_to_do(problems_dir: Path):
+    name = tiny.write_table(problems_dir)
+    with pytest.raises(ConfigurationError, match="run `train` first"):
+        promote(name)
+
+
+def test_retraining_with_nothing_kept_ends_in_a_decision(problems_dir: Path):
+    name = tiny.write_table(problems_dir)
+    train(name)
+    promote(name)
+    outcome = retrain(name)
+    assert outcome["promoted"] is False
+    decision = open_journal().decisions(name, limit=1)[0]
+    assert decision.action == "nothing"
+    assert "Nothing to learn from" in decision.reason
+
+
+def test_data_with_errors_is_not_trained_on(problems_dir: Path):
+    name = tiny.write_table(problems_dir, rows=60)
+    text = (problems_dir / f"{name}.toml").read_text()
+    (problems_dir / f"{name}.toml").write_text(text + "\n[validation]\nmin_per_class = 500\n")
+    with pytest.raises(ConfigurationError, match="too few per class"):
+        train(name)
+
+
+def test_the_champion_of_a_flow_is_verified(problems_dir: Path, home: Path):
+    """A flow that reads a spoilt copy fetches it again; a spoilt channel is refused."""
+    name = tiny.write_table(problems_dir)
+    problem = load_problem(name)
+    train(name)
+    promote(name)
+    ref, artefact = champion_of(problem)
+    artefact.model_path.write_bytes(b"something else")
+    _, again = champion_of(problem)
+    assert json.loads((again.folder / "manifest.json").read_text())["problem"] == name
+    assert again.fingerprint == ref.fingerprint

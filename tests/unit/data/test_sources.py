@@ -1,0 +1,159 @@
+"""Each source lists its files with labels and official splits; what is amiss is named with the fix."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from menagerie.data.sources import collect
+from menagerie.errors import ConfigurationError
+from menagerie.problems import Problem, load_problem
+from menagerie.settings import get_settings
+
+TABLE = {"input": {"kind": "tabular", "columns": ["a", "b"]}, "model": {"backbone": "mlp"}}
+
+
+def problem(source: dict[str, object], **changes: object) -> Problem:
+    return Problem.model_validate(
+        {
+            "name": "mine",
+            "classes": ["cat", "dog"],
+            "source": source,
+            "input": {"kind": "image", "size": 32, "resize": 32},
+            "model": {"backbone": "simple_cnn"},
+            "training": {"epochs": 1},
+            "gate": {"min_accuracy": 0.5},
+            **changes,
+        }
+    )
+
+
+def fill(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_a_folder_gives_a_label_for_each_subfolder(tmp_path: Path) -> None:
+    fill(*(tmp_path / name for name in ("cat/2.PNG", "cat/1.jpg", "dog/1.webp", "dog/notes.txt", "readme.md")))
+    found = collect(problem({"type": "folder", "path": str(tmp_path)}))
+    assert [(item.path.relative_to(tmp_path).as_posix(), item.label) for item in found] == [
+        ("cat/1.jpg", "cat"),
+        ("cat/2.PNG", "cat"),
+        ("dog/1.webp", "dog"),
+    ]
+    assert {(item.split, item.source, item.condition) for item in found} == {(None, "folder", "original")}
+    assert all(item.path.is_absolute() for item in found)
+
+
+def test_a_folder_with_train_and_test_keeps_that_split(tmp_path: Path) -> None:
+    fill(*(tmp_path / name for name in ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg")))
+    found = collect(problem({"type": "folder", "path": str(tmp_path)}))
+    assert Counter((item.label, item.split) for item in found) == {
+        ("cat", "train"): 1,
+        ("dog", "train"): 1,
+        ("cat", "test"): 1,
+    }
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"source\.path: .*/nowhere is not a folder; .* for each class"):
+        collect(problem({"type": "folder", "path": str(tmp_path / "nowhere")}))
+
+
+def test_a_class_the_problem_does_not_name(tmp_path: Path) -> None:
+    fill(tmp_path / "cat/1.jpg", tmp_path / "hamster/1.jpg")
+    with pytest.raises(ConfigurationError, match=r"the source holds hamster, `classes` does not"):
+        collect(problem({"type": "folder", "path": str(tmp_path)}))
+
+
+def test_an_empty_source(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="mine: the source folder holds no input"):
+        collect(problem({"type": "folder", "path": str(tmp_path)}))
+
+
+def table(path: Path, text: str | bytes) -> Problem:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return problem({"type": "table", "path": str(path), "label": "kind"}, **TABLE)
+
+
+def test_each_row_of_a_table_is_a_file_with_its_numbers(tmp_path: Path, home: Path) -> None:
+    found = collect(table(tmp_path / "t.csv", "a,kind,b\n1,cat,2.5\n-3,dog,4e2\n"))
+    assert [item.label for item in found] == ["cat", "dog"]
+    assert [json.loads(item.path.read_text()) for item in found] == [{"a": 1, "b": 2.5}, {"a": -3, "b": 400}]
+    assert all(item.path.is_relative_to(home) for item in found)
+
+
+def test_a_changed_table_changes_its_files(tmp_path: Path) -> None:
+    collect(table(tmp_path / "t.csv", "a,kind,b\n1,cat,2\n"))
+    (item,) = collect(table(tmp_path / "t.csv", "a,kind,b\n1,cat,3\n"))
+    assert json.loads(item.path.read_text()) == {"a": 1, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\n1,2\n", r"source\.label: .*t\.csv has no column 'kind'"),
+        ("a,kind,b\n1,cat,2\n1,dog,two\n", r"t\.csv, line 3: every column but the label must be a number"),
+        ("a,kind,b\n1,cat\n", r"t\.csv, line 2: every column"),
+        ("a,kind,b\n1,cat,2\n1,cat,2,3\n", r"t\.csv, line 3: every column"),
+        ("a,b,kind\n1,2,cat\n1,2\n", r"t\.csv, line 3: the label"),
+        ("a,kind,b\n1,bird,2\n", r"the source holds bird"),
+        ("a,kind,b\n", "the source table holds no input"),
+        (b"a,kind,b\n1,caf\xe9,2\n", r"t\.csv: not a CSV file in UTF-8"),
+    ],
+)
+def test_a_mistake_in_a_table_names_file_and_line(tmp_path: Path, text: str | bytes, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        collect(table(tmp_path / "t.csv", text))
+
+
+def test_a_table_that_is_not_there(tmp_path: Path) -> None:
+    absent = problem({"type": "table", "path": str(tmp_path / "no.csv"), "label": "kind"}, **TABLE)
+    with pytest.raises(ConfigurationError, match=r"source\.path: .*no\.csv: No such file"):
+        collect(absent)
+
+
+def test_sketches_are_drawn_under_home(home: Path, tiny_sketches: Problem) -> None:
+    found = collect(tiny_sketches)
+    assert len(found) == 160
+    assert Counter(item.label for item in found) == dict.fromkeys(tiny_sketches.classes, 20)
+    assert all(item.path.is_relative_to(home) and item.path.stat().st_size > 0 for item in found)
+
+
+def test_pets_that_are_absent_name_the_two_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MENAGERIE_DATA", str(tmp_path))
+    get_settings.cache_clear()
+    with pytest.raises(ConfigurationError) as caught:
+        collect(load_problem("pets"))
+    text = str(caught.value)
+    assert str(tmp_path) in text
+    assert "set MENAGERIE_SHARED to a folder" in text
+    assert "set MENAGERIE_DOWNLOAD=true" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"), [("binary-category", {"cat", "dog"}), ("category", {"abyssinian", "american_bulldog"})]
+)
+def test_pets_keep_their_official_split_and_labels(shared: Path, target: str, classes: set[str]) -> None:
+    names = [path.stem.rsplit("_", 1)[0].lower() for path in (shared / "data/pets/oxford-iiit-pet/images").glob("*")]
+    every = sorted({"cat", "dog"} if target == "binary-category" else set(names))
+    found = collect(problem({"type": "oxford-pets", "target": target, "limit": 60}, classes=every))
+    assert Counter(item.split for item in found) == {"train": 60, "test": 60}
+    assert classes <= {item.label for item in found}
+    lists = shared / "data/pets/oxford-iiit-pet/annotations"
+    official = {
+        split: {line.split()[0] for line in (lists / name).read_text().splitlines()}
+        for split, name in (("train", "trainval.txt"), ("test", "test.txt"))
+    }
+    for item in found:
+        assert item.split is not None
+        assert item.path.stem in official[item.split]
+        breed = item.path.stem.rsplit("_", 1)[0]
+        if target == "category":
+            assert item.label == breed.lower()
+        else:  # file names of cats begin with a capital, those of dogs do not
+            assert item.label == ("cat" if breed[0].isupper() else "dog")
