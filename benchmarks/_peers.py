@@ -1,17 +1,23 @@
-"""Environments of the peers: each has its own under `.venv-peers/`, made on first use from its pinned file."""
+"""The peers: each has an environment of its own under `.venv-peers/`, made on first use from its pinned file, and gets
+its job as a JSON file."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from menagerie.problems import Problem
+from menagerie.settings import get_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / "peers"
 ENVIRONMENTS = ROOT / ".venv-peers"
-TORCHVISION = ("mobilenet_v2", "resnet18")  # backbones that a peer has as well
+BACKBONES = ("mobilenet_v2", "resnet18")  # those that torchvision has as well
 
 # The stack's own script hands uv the places where pip is told to look for wheels.
 WITH_UV = '. deployments/local/find_links.sh "$0" && exec "$0/bin/uv" pip install --quiet --python "$1" -r "$2"'
@@ -33,6 +39,38 @@ def python_of(peer: str) -> Path:
         _install(folder, pins)
         stamp.write_text(wanted, encoding="utf-8")
     return python
+
+
+def weights_of(problem: Problem) -> Path:
+    """The weights that a peer starts from, the same as ours.
+
+    Raises:
+        SystemExit: the problem's network is not one that a peer has, or its weights are not a file.
+    """
+    if problem.model.backbone not in BACKBONES:
+        sys.exit(f"{problem.name} has the backbone {problem.model.backbone}; the peer has {' and '.join(BACKBONES)}")
+    settings = get_settings()
+    own = settings.weights or Path(problem.model.weights).expanduser()
+    for path in (own, *([settings.shared / "weights" / own] if settings.shared else [])):
+        if path.is_file():
+            return path.resolve()
+    sys.exit(f"the peer starts from a weights file, and {own} is none: set MENAGERIE_WEIGHTS to one")
+
+
+def write_job(path: Path, problem: Problem, splits: dict[str, Any]) -> Path:
+    """What a peer needs to know of a problem. `splits`: `train` and `test`, lists of file and label."""
+    assert problem.input.kind == "image", "the backbones of peers take nothing else"
+    job = {
+        "backbone": problem.model.backbone,
+        "weights": str(weights_of(problem)),
+        "classes": problem.classes,
+        "resize": problem.input.resize,
+        "size": problem.input.size,
+        "train": splits["train"],
+        "test": splits["test"],
+    }
+    path.write_text(json.dumps(job), encoding="utf-8")
+    return path
 
 
 def _install(folder: Path, pins: Path) -> None:

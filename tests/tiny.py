@@ -72,7 +72,7 @@ backbone = "mlp"
 epochs = {epochs}
 learning_rate = 1e-2
 batch_size = 32
-retrain_epochs = 4
+retrain_epochs = 40
 
 [gate]
 min_accuracy = 0.9
@@ -101,7 +101,7 @@ def write_sketches(
     return name
 
 
-def write_table(folder: Path, name: str = "tiny-table", rows: int = 300, epochs: int = 8) -> str:
+def write_table(folder: Path, name: str = "tiny-table", rows: int = 300, epochs: int = 12) -> str:
     """Write `<name>.csv`, three well separated clouds of points, and `<name>.toml` that learns them; its name."""
     random = np.random.default_rng(0)
     path = folder / f"{name}.csv"

@@ -113,45 +113,46 @@ def train(
     network = build_network(problem, pretrained=start is None)
     if start is not None:
         network.load_state_dict(load_tensors(start)[0])
-    if isinstance(network.entry, Columns):
+    elif isinstance(network.entry, Columns):
         network.entry.fit(torch.from_numpy(np.array(material.inputs[material.train])))
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
     history: list[Figures] = []
+    newly = settings.recent_share
 
     if settings.head_epochs:
         views = [False, True] if settings.flip and problem.kind == "image" else [False]
         features = [frozen_features(network, material.inputs, device, mirrored=view) for view in views]
-        run = Run(network.head, "head", settings.head_epochs, settings.head_learning_rate, settings.head_weight_decay)
+        rate, decay = settings.head_learning_rate, settings.head_weight_decay
+        run = Run(network.head, "head", settings.head_epochs, rate, decay, settings.seed)
 
         def head_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             generator = _generator(settings.seed, run.phase, epoch)
-            for rows in _draw(material, settings.batch_size, settings.recent_share, generator):
+            for rows in _draw(material, settings.batch_size, newly, generator):
                 view = int(torch.randint(len(views), (1,), generator=generator))
-                yield features[view][rows].to(device), torch.from_numpy(material.labels[rows]).to(device)
+                yield features[view][rows].to(device), _labels(material, rows, device)
 
-        def head_validation() -> Iterator[tuple[Tensor, Tensor]]:
-            rows = material.validation
-            yield features[0][rows].to(device), torch.from_numpy(material.labels[rows]).to(device)
+        def head_validation() -> Weighed:
+            rows, weights = material.validation, row_weights(material.newly[material.validation], newly)
+            yield features[0][rows].to(device), _labels(material, rows, device), torch.from_numpy(weights)
 
         history += fit(run, head_batches, head_validation, folder, settings.patience, report)
 
-    epochs = settings.epochs if start is None else min(settings.epochs, settings.retrain_epochs)
+    epochs = settings.retrain_epochs if start is not None and settings.epochs else settings.epochs
     if epochs:
-        run = Run(network, "network", epochs, settings.learning_rate, settings.weight_decay)
+        run = Run(network, "network", epochs, settings.learning_rate, settings.weight_decay, settings.seed)
 
         def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
             generator = _generator(settings.seed, run.phase, epoch)
-            for rows in _draw(material, settings.batch_size, settings.recent_share, generator):
+            for rows in _draw(material, settings.batch_size, newly, generator):
                 x = torch.from_numpy(material.inputs[rows]).to(device)
                 x = augment(x, settings, generator) if problem.kind == "image" else x
-                yield x, torch.from_numpy(material.labels[rows]).to(device)
+                yield x, _labels(material, rows, device)
 
-        def validation() -> Iterator[tuple[Tensor, Tensor]]:
-            for rows in np.array_split(material.validation, math.ceil(len(material.validation) / 256)):
-                yield (
-                    torch.from_numpy(material.inputs[rows]).to(device),
-                    torch.from_numpy(material.labels[rows]).to(device),
-                )
+        def validation() -> Weighed:
+            rows, weights = material.validation, row_weights(material.newly[material.validation], newly)
+            for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 256)):
+                x = torch.from_numpy(material.inputs[rows[part]]).to(device)
+                yield x, _labels(material, rows[part], device), torch.from_numpy(weights[part])
 
         history += fit(run, batches, validation, folder, settings.patience, report)
 
@@ -170,15 +171,18 @@ class Run:
     epochs: int
     learning_rate: float
     weight_decay: float
+    seed: int
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]
+Weighed = Iterator[tuple[Tensor, Tensor, Tensor]]
+"""Inputs, labels and what each row counts; the weights sum to 1 over all batches."""
 
 
 def fit(
     run: Run,
     batches: Callable[[int], Batches],
-    validation: Callable[[], Batches],
+    validation: Callable[[], Weighed],
     folder: Path,
     patience: int,
     report: Report,
@@ -202,6 +206,7 @@ def fit(
     while len(history) < run.epochs and not _stalled(history, patience):
         epoch = len(history)
         module.train()
+        torch.manual_seed(_seed(run.seed, f"{run.phase} dropout", epoch))  # dropout takes no generator of its own
         losses: list[float] = []
         for step, (x, y) in enumerate(batches(epoch)):
             for group in optimizer.param_groups:
@@ -243,16 +248,16 @@ def _schedule(epoch: int, step: int, epochs: int) -> float:
 
 
 @torch.inference_mode()
-def _measure(module: nn.Module, validation: Callable[[], Batches]) -> tuple[float, float]:
+def _measure(module: nn.Module, validation: Callable[[], Weighed]) -> tuple[float, float]:
     module.eval()
-    loss, right, count = 0.0, 0, 0
-    for x, y in validation():
+    loss = accuracy = 0.0
+    for x, y, weights in validation():
         with autocast(x.device):
             logits = module(x).float()
-        loss += float(functional.cross_entropy(logits, y, reduction="sum"))
-        right += int((logits.argmax(1) == y).sum())
-        count += len(y)
-    return loss / count, right / count
+        weights = weights.to(x.device)
+        loss += float(functional.cross_entropy(logits, y, reduction="none") @ weights)
+        accuracy += float((logits.argmax(1) == y).float() @ weights)
+    return loss, accuracy
 
 
 @torch.inference_mode()
@@ -274,17 +279,32 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def _generator(seed: int, phase: str, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(seed, phase, epoch))
+
+
+def _seed(seed: int, phase: str, epoch: int) -> int:
     mixed = np.random.SeedSequence([seed, epoch, *phase.encode()]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(mixed >> np.uint64(1)))
+    return int(mixed >> np.uint64(1))
+
+
+def row_weights(newly: NDArray[np.bool_], share: float) -> NDArray[np.float32]:
+    """What each row counts, float32 [n], in sum 1: newly labelled rows together `share`, where there are any."""
+    count, fresh = len(newly), int(newly.sum())
+    if fresh in (0, count):
+        return np.full(count, 1 / max(count, 1), np.float32)
+    return np.where(newly, share / fresh, (1 - share) / (count - fresh)).astype(np.float32)
+
+
+def _labels(material: Material, rows: NDArray[np.intp], device: torch.device) -> Tensor:
+    return torch.from_numpy(material.labels[rows]).to(device)
 
 
 def _draw(material: Material, size: int, share: float, generator: torch.Generator) -> Iterator[NDArray[np.intp]]:
     """The batches of an epoch: every training row once, or, where some are recent, drawn so that they are `share`."""
     rows = material.train
-    recent = material.newly[rows]
-    if recent.any() and not recent.all():
-        weights = np.where(recent, share / recent.sum(), (1 - share) / (~recent).sum())
-        order = torch.multinomial(torch.from_numpy(weights), len(rows), replacement=True, generator=generator)
+    if material.newly[rows].any():
+        weights = torch.from_numpy(row_weights(material.newly[rows], share))
+        order = torch.multinomial(weights, len(rows), replacement=True, generator=generator)
     else:
         order = torch.randperm(len(rows), generator=generator)
     shuffled = rows[order.numpy()]

@@ -32,13 +32,13 @@ def pointer(problem: str) -> Pointer:
     return open_channel().pointer(problem)
 
 
-def rows(count: int, shift: float, seed: int) -> list[tuple[dict[str, float], str]]:
-    """Inputs of the tiny table and their labels; `shift` moves every cloud onto the place of the next one."""
+def rows(count: int, side: float, seed: int) -> list[tuple[dict[str, float], str]]:
+    """Inputs of the tiny table and their labels; side -1 puts the clouds where the training data had nothing."""
     random = np.random.default_rng(seed)
     found = []
     for number in range(count):
         group = number % 3
-        at = 5.0 * group + shift
+        at = 5.0 * group * side
         point = random.normal(loc=(at, -at, 100.0))
         values = dict(zip(("first", "second", "third"), map(float, point), strict=True))
         found.append((values, ("low", "middle", "high")[group]))
@@ -61,14 +61,14 @@ def test_a_table_goes_round_the_whole_loop(problems_dir: Path, home: Path):
     setting = {"problems": name, "problems_dir": problems_dir, "keep_pictures": "all", "trusted_labellers": "ann"}
     with serve(home, **setting) as served:
         said = []
-        for values, label in rows(60, 0.0, 1):
+        for values, label in rows(60, 1, 1):
             answer = served.client.post("/predict", json={"features": values})
             assert answer.status_code == 200, answer.text
             said.append(answer.json()["label"] == label)
         assert np.mean(said) > 0.9
         assert monitor(name) == {name: "nothing"}
 
-        moved = [(served.client.post("/predict", json={"features": v}).json(), label) for v, label in rows(120, 6.0, 2)]
+        moved = [(served.client.post("/predict", json={"features": v}).json(), label) for v, label in rows(120, -1, 2)]
         assert np.mean([answer["label"] == label for answer, label in moved]) < 0.7
         assert all(answer["journaled"] for answer, _ in moved)
         monitor(name)
@@ -87,7 +87,7 @@ def test_a_table_goes_round_the_whole_loop(problems_dir: Path, home: Path):
         served.wait("version 2 serves", lambda: served.serves("2"))
         again = [
             served.client.post("/predict", json={"features": v}).json()["label"] == label
-            for v, label in rows(60, 6.0, 3)
+            for v, label in rows(60, -1, 3)
         ]
         assert np.mean(again) > 0.8
 
@@ -169,7 +169,7 @@ def test_an_equal_challenger_is_refused_and_the_champion_stays(problems_dir: Pat
     train(name)
     promote(name)
     text = (problems_dir / f"{name}.toml").read_text()
-    (problems_dir / f"{name}.toml").write_text(text.replace("epochs = 8", "epochs = 9"))  # another model, no better
+    (problems_dir / f"{name}.toml").write_text(text.replace("\nepochs = 12", "\nepochs = 13"))  # another model, no better
     train(name)
     outcome = promote(name)
     assert outcome["promoted"] is False

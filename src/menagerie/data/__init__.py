@@ -76,13 +76,13 @@ def extend(dataset: Dataset, rows: list[Row], labels_until: int, progress: Progr
     examined = _examine(problem, [Path(row.path) for row in rows], progress)
     readable = [i for i, trouble in enumerate(examined.problems) if trouble is None]
     groups = near_groups([*dataset.near, *(examined.near[i] for i in readable)])[known:]
-    kept: list[int] = []
-    added: list[Row] = []
+    splits: list[Split] = [row.split for row in dataset.manifest.rows]
     for index, first in zip(readable, groups, strict=True):
-        inherited = dataset.manifest.rows[first].split if first < known else rows[index].split
-        if inherited != "golden":  # the golden set never takes feedback, nor does training see what is nearly in it
-            kept.append(index)
-            added.append(replace(rows[index], split=inherited))
+        splits.append(splits[first] if first < len(splits) else rows[index].split)
+    # The golden set never takes feedback, nor does training see what is nearly in it.
+    taken = [(index, split) for index, split in zip(readable, splits[known:], strict=True) if split != "golden"]
+    kept = [index for index, _ in taken]
+    added = [replace(rows[index], split=split) for index, split in taken]
     manifest = Manifest(problem.name, (*dataset.manifest.rows, *added), labels_until)
     manifest.save(get_settings().home / "datasets" / problem.name)
     report = replace(dataset.report, inputs=len(manifest.rows), counts=manifest.counts())

@@ -9,9 +9,18 @@ from pathlib import Path
 from menagerie.artefact import sha256
 from menagerie.data.manifest import hash_share
 from menagerie.journal.labels import Labelled
-from menagerie.records import NONE_OF_THESE, Row
+from menagerie.records import NONE_OF_THESE, Row, Split
 
 RECENT_SHARE = 1 / 3
+VALIDATION_SHARE = 1 / 8  # so that the best epoch is chosen with the new condition in view
+
+
+def split_of_label(sha256: str) -> Split:
+    """The split of a newly labelled input: a third is judged on, an eighth chooses the epoch, the rest is learnt."""
+    share = hash_share(sha256)
+    if share < RECENT_SHARE:
+        return "recent"
+    return "validation" if share < RECENT_SHARE + VALIDATION_SHARE else "train"
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ def gather_labelled(
                     sha256=sha,
                     stored=sha256(path),
                     label=item.label,
-                    split="recent" if hash_share(sha) < RECENT_SHARE else "train",
+                    split=split_of_label(sha),
                     source="feedback",
                     condition="live",
                     added_at=item.prediction.at.isoformat(timespec="seconds"),

@@ -110,14 +110,18 @@ def _table(source: TableSource, problem: str) -> Iterator[Found]:
     folder = get_settings().home / "data" / problem
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin theirs with a mark
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise ConfigurationError(f"source.path: {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigurationError(f"source.path: {path}: not a CSV file in UTF-8: {error}") from None
     if rows and source.label not in rows[0]:
         raise ConfigurationError(f"source.label: {path} has no column {source.label!r}")
     for number, row in enumerate(rows, start=2):
         label = row.pop(source.label)
+        if label is None:
+            raise ConfigurationError(f"{path}, line {number}: the label is missing, the row ends before it")
         try:
             values = {name: float(value) for name, value in row.items()}
         except (TypeError, ValueError):

@@ -88,7 +88,7 @@ class Training(_Part):
     weight_decay: float = Field(1e-4, ge=0)
     batch_size: int = Field(64, ge=2)
     patience: int = Field(5, ge=1, description="epochs without a better validation loss before stopping")
-    retrain_epochs: int = Field(6, ge=0, description="`epochs` when starting from the champion's weights")
+    retrain_epochs: int = Field(6, ge=0, description="instead of `epochs` when going on from the champion's weights")
     recent_share: float = Field(0.3, ge=0, le=0.9, description="share of newly labelled inputs in a retraining epoch")
     flip: bool = True
     rotation: float = Field(10.0, ge=0, le=180, description="degrees either way")

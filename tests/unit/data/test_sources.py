@@ -111,6 +111,11 @@ def test_a_mistake_in_a_table_names_file_and_line(tmp_path: Path, text: str | by
         collect(table(tmp_path / "t.csv", text))
 
 
+def test_the_mark_that_spreadsheets_put_first_is_no_part_of_a_column(tmp_path: Path) -> None:
+    (item,) = collect(table(tmp_path / "t.csv", "a,kind,b\n1,cat,2\n".encode("utf-8-sig")))
+    assert json.loads(item.path.read_text()) == {"a": 1, "b": 2}
+
+
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     absent = problem({"type": "table", "path": str(tmp_path / "no.csv"), "label": "kind"}, **TABLE)
     with pytest.raises(ConfigurationError, match=r"source\.path: .*no\.csv: No such file"):
