@@ -110,6 +110,7 @@ def measure(problem: str, seconds: int, rounds: int) -> dict[str, Any]:
         pictures = pictures[:: max(1, len(pictures) // PICTURES)][:PICTURES]
         measured: list[Measured] = []
         with servers(problem, result, folder) as both:
+            print("ours as shipped: page, journal and pictures of candidates are on", flush=True)
             for server in both.values():
                 load(f"{server.url}/predict", pictures, 8, WARM_UP)
             for number in range(rounds):

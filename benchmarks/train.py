@@ -55,7 +55,7 @@ def measure(problem: str, epochs: int) -> dict[str, Any]:
         print(f"  {ours.seconds:.1f} s, accuracy {ours.result['accuracy']:.4f}", flush=True)
         if not epochs:
             return summary(problem, ours, None)
-        print(f"peer, {epochs} epochs", flush=True)
+        print(f"peer, epochs: {epochs}", flush=True)
         peer = fine_tune(problem, ours.result, epochs, folder)
         print(f"  {peer['seconds']:.1f} s, accuracy {peer['accuracy']:.4f}", flush=True)
         return summary(problem, ours, peer)

@@ -10,11 +10,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.events import announce_decision
 from menagerie.artefact import Artefact
 from menagerie.journal import open_journal
-from menagerie.monitoring.drift import DriftResult, compare
+from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
 from menagerie.monitoring.performance import estimate_accuracy
 from menagerie.monitoring.policy import decide
 from menagerie.monitoring.report import ReportFiles, render
 from menagerie.monitoring.situation import gather
+from menagerie.monitoring.windows import without_repeats
 from menagerie.problems import Problem, load_problem
 from menagerie.records import Decision, ModelRef, Window, now
 from menagerie.releases import open_channel
@@ -36,15 +37,18 @@ def watch(problem: Problem) -> Decision:
     champion, artefact = champion_of(problem)
     window = journal.window(problem.name, champion.fingerprint, limit=problem.drift.window, quorum=settings.quorum)
     reference = artefact.reference()
+    pictures = problem.kind == "image"
+    compared = without_repeats(window) if pictures else window
     result = compare(
         reference,
-        window,
+        compared,
         statistics=artefact.manifest.statistics,
         classes=artefact.manifest.classes,
         alpha=problem.drift.false_alarm_rate,
         minimum=problem.drift.min_window,
+        apart=SIZE_COLUMNS if pictures else (),
     )
-    estimate = estimate_accuracy(reference, window) if result.sufficient else None
+    estimate = estimate_accuracy(reference, compared) if result.sufficient else None
     situation = gather(
         problem,
         champion,
@@ -58,7 +62,7 @@ def watch(problem: Problem) -> Decision:
     decision = decide(situation, problem.drift, problem.policy)
     folder = settings.home / "reports" / problem.name / f"{now():%Y%m%dT%H%M%S}-{decision.id[:8]}"
     names = {"statistics": artefact.manifest.statistics, "classes": artefact.manifest.classes}
-    files = render(reference, window, result, folder=folder, **names)
+    files = render(reference, compared, result, folder=folder, **names)
     journal.add_decision(decision)
     announce_decision(decision)
     _show(problem, decision, result, window, files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger, task
 
+from flows.events import announce_decision
 from flows.monitor import champion_of
 from flows.promote import promote
 from flows.train import learn, prepare_data
@@ -11,7 +12,7 @@ from menagerie.data.feedback import Gathered, gather_labelled
 from menagerie.journal import open_journal
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, load_problem
-from menagerie.records import Decision
+from menagerie.records import Action, Decision
 from menagerie.settings import get_settings
 from menagerie.tracking import versions
 
@@ -27,7 +28,7 @@ def retrain(
     log.info("%s (decision %s)", reason, decision_id or "none")
     labelled = collect_labels(loaded)
     if not labelled.rows:
-        return _conclude(loaded, labelled, f"Nothing to learn from: {_missing(labelled)}", refused=False)
+        return _conclude(loaded, labelled, "nothing", f"Nothing to learn from: {_missing(labelled)}")
     log.info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
     champion, _ = champion_of(loaded)
     dataset = prepare_data(loaded, labelled)
@@ -36,7 +37,9 @@ def retrain(
     outcome = promote(problem, after_drift=_answers_alarm(loaded, decision_id))
     if outcome["promoted"]:
         return outcome
-    return _conclude(loaded, labelled, f"Version {outcome['version']} was refused: {outcome['reason']}", refused=True)
+    action: Action = "ask-for-labels" if outcome["needs_labels"] else "nothing"
+    reason = f"Version {outcome['version']} was refused: {outcome['reason']}"
+    return _conclude(loaded, labelled, action, reason, refused=True)
 
 
 @task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)
@@ -58,11 +61,14 @@ def _missing(labelled: Gathered) -> str:
     return f"{kept}, {labelled.no_class} labels name no class"
 
 
-def _conclude(problem: Problem, labelled: Gathered, reason: str, *, refused: bool) -> dict[str, str | bool]:
+def _conclude(
+    problem: Problem, labelled: Gathered, action: Action, reason: str, *, refused: bool = False
+) -> dict[str, str | bool]:
     """A retraining that changed nothing still ends in a decision that says why."""
     champion, _ = champion_of(problem)
     figures = {"labels_until": labelled.until, "refused": refused, "not_kept": labelled.not_kept}
-    decision = Decision(problem.name, "nothing", reason, version=champion.version, figures=figures)
+    decision = Decision(problem.name, action, reason, version=champion.version, figures=figures)
     open_journal().add_decision(decision)
+    announce_decision(decision)
     get_run_logger().warning(reason)
     return {"promoted": False, "version": champion.version, "reason": reason}

@@ -38,14 +38,15 @@ retrain_epochs = 2
 [gate]
 min_accuracy = {min_accuracy}
 margin = 0.1
+min_recent = 12
 
 [drift]
-window = 60
+window = 150
 min_window = 20
 
 [policy]
-min_labels = 20
-cooldown_minutes = 0
+min_labels = 48
+cooldown_minutes = 5
 
 [validation]
 min_per_class = 5
@@ -77,6 +78,7 @@ retrain_epochs = 40
 [gate]
 min_accuracy = 0.9
 margin = 0.05
+min_recent = 12
 
 [drift]
 window = 100
@@ -84,7 +86,7 @@ min_window = 20
 
 [policy]
 accuracy_floor = 0.8
-min_labels = 20
+min_labels = 48
 cooldown_minutes = 0
 """
 

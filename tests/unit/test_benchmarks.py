@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import _peers, _processes, serve, train
@@ -132,4 +133,5 @@ def test_what_a_command_leaves_behind_is_stopped(tmp_path):
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
     with _processes.nothing_left(mark):
         left = subprocess.Popen(sleeper, env=_processes.environment(tmp_path, mark), start_new_session=True)
-    assert left.wait(5) != 0
+    left.wait(5)
+    assert not psutil.pid_exists(left.pid)

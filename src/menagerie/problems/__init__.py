@@ -125,7 +125,7 @@ class Policy(_Part):
     """When to retrain."""
 
     accuracy_floor: float = Field(0.0, ge=0, le=1, description="feedback accuracy surely below it needs mending")
-    min_labels: int = Field(60, ge=1, description="new labels a retraining needs after an alarm")
+    min_labels: int = Field(120, ge=1, description="new labels a retraining needs after an alarm")
     enough_labels: int = Field(500, ge=1, description="new labels that alone start a retraining")
     cooldown_minutes: float = Field(30.0, ge=0, description="after a retraining was asked for")
     daily_budget: int = Field(8, ge=1, description="retrainings a day")
@@ -168,6 +168,11 @@ class Problem(_Part):
     def _fits_together(self) -> Problem:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes holds a name twice")
+        if self.policy.min_labels < 4 * self.gate.min_recent:
+            raise ValueError(
+                f"policy.min_labels ({self.policy.min_labels}) must be at least 4 times gate.min_recent "
+                f"({self.gate.min_recent}): only a third of new labels is judged on"
+            )
         if (self.kind == "tabular") != (self.model.backbone == "mlp"):
             raise ValueError(f"backbone {self.model.backbone} does not take {self.kind} inputs")
         if (self.kind == "tabular") != (self.source.type == "table"):

@@ -1,0 +1,170 @@
+"""What the policy is told, gathered from a real journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from menagerie.artefact import Artefact
+from menagerie.journal import Journal
+from menagerie.monitoring.drift import DriftResult
+from menagerie.monitoring.policy import Situation
+from menagerie.monitoring.situation import gather
+from menagerie.problems import Problem
+from menagerie.records import NONE_OF_THESE, Decision, ModelRef, now
+from tests.fixtures.make_v1 import make_artefact
+from tests.unit.journal.samples import FINGERPRINT, prediction, voice
+
+CLASSES = ("cat", "dog")
+CHAMPION = ModelRef("1", FINGERPRINT)
+PROBLEM = Problem.model_validate(
+    {
+        "name": "sketches",
+        "classes": CLASSES,
+        "source": {"type": "sketches"},
+        "input": {"kind": "image", "size": 16, "resize": 16},
+        "model": {"backbone": "simple_cnn"},
+        "training": {"epochs": 1},
+        "gate": {"min_accuracy": 0.5},
+    }
+)
+CALM = DriftResult(True, False, 0.5, 0.1, (), "nothing moved", 100, 100)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Artefact:
+    """Of a champion whose training set could hold the first four labels."""
+    (tmp_path / "made").mkdir()
+    made = make_artefact(tmp_path / "made")
+    assert made.manifest.labels_until == 4
+    return made
+
+
+def look(journal: Journal, artefact: Artefact, **arguments: Any) -> Situation:
+    window = journal.window("sketches", FINGERPRINT, limit=100)
+    return gather(PROBLEM, CHAMPION, artefact, journal, window, quorum=2, **arguments)
+
+
+def label(journal: Journal, *labels: str) -> None:
+    """A trusted label for each of the predictions p1, p2, … of cat (even numbers) or dog."""
+    journal.record([prediction(number) for number in range(1, len(labels) + 1)])
+    for number, said in enumerate(labels, start=1):
+        journal.add_feedback(voice(f"p{number}", said, trusted=True), labels=CLASSES)
+
+
+def decided(journal: Journal, minutes_ago: float = 0, **fields: Any) -> None:
+    values = {"action": "nothing", "reason": "a test", "version": "1", "at": now() - timedelta(minutes=minutes_ago)}
+    journal.add_decision(Decision("sketches", **values | fields))
+
+
+def test_of_an_empty_journal(journal: Journal, artefact: Artefact) -> None:
+    assert look(journal, artefact) == Situation(problem="sketches", version="1")
+
+
+def test_only_labels_the_champion_has_not_learnt_from_are_new(journal: Journal, artefact: Artefact) -> None:
+    label(journal, "dog", "cat", "dog", "cat")
+    assert look(journal, artefact).new_labels == 0
+    journal.record([prediction(number) for number in (5, 6)])
+    journal.add_feedback(voice("p5", "dog", trusted=True), labels=CLASSES)
+    journal.add_feedback(voice("p6", NONE_OF_THESE, trusted=True), labels=CLASSES)  # nothing to learn from
+    found = look(journal, artefact)
+    assert (found.new_labels, found.labels_until) == (1, 6)
+
+
+def test_a_label_without_a_quorum_is_not_new(journal: Journal, artefact: Artefact) -> None:
+    label(journal, "dog", "cat", "dog", "cat")
+    journal.record([prediction(5)])
+    journal.add_feedback(voice("p5", "dog", client="one"), labels=CLASSES)
+    assert look(journal, artefact).new_labels == 0
+    journal.add_feedback(voice("p5", "dog", client="two"), labels=CLASSES)
+    assert look(journal, artefact).new_labels == 1
+
+
+def test_a_changed_mind_is_a_new_label(journal: Journal, artefact: Artefact) -> None:
+    label(journal, "dog", "cat", "dog", "cat")
+    journal.add_feedback(voice("p1", "cat", trusted=True), labels=CLASSES)
+    assert look(journal, artefact).new_labels == 1
+
+
+def test_labels_of_a_refused_challenger_are_not_counted_again(journal: Journal, artefact: Artefact) -> None:
+    label(journal, *["dog", "cat"] * 4)
+    assert look(journal, artefact).new_labels == 4
+    decided(journal, figures={"refused": True, "labels_until": 6})
+    assert look(journal, artefact).new_labels == 2
+    decided(journal, figures={"refused": False, "labels_until": 8})  # nothing to learn from: those may still come
+    assert look(journal, artefact).new_labels == 2
+
+
+def test_feedback_is_that_on_the_window(journal: Journal, artefact: Artefact) -> None:
+    label(journal, "dog", "cat", "cat", "cat", "dog")  # the third said dog
+    found = look(journal, artefact)
+    assert (found.feedback_correct, found.feedback_total) == (4, 5)
+
+
+ALARM = {"alarm": True, "figures": {"sufficient": True}}
+QUIET = {"alarm": False, "figures": {"sufficient": True}}
+UNSURE = {"alarm": False, "figures": {"sufficient": False}}
+LOOK = {"alarm": False, "figures": {"sufficient": None}}
+
+
+@pytest.mark.parametrize(
+    ("decisions", "stands"),
+    [
+        ([], False),
+        ([ALARM], True),
+        ([QUIET], False),
+        ([ALARM, QUIET], False),
+        ([QUIET, ALARM], True),
+        ([ALARM, UNSURE], True),  # too little to say that it is over
+        ([ALARM, LOOK], True),  # a look at labels compares nothing
+        ([ALARM | {"version": "0"}], False),  # of the champion before
+        ([ALARM, QUIET | {"version": "0"}], True),
+    ],
+)
+def test_an_alarm_stands_until_a_comparison_says_otherwise(
+    journal: Journal, artefact: Artefact, decisions: list[dict[str, Any]], stands: bool
+) -> None:
+    for minutes, fields in zip(range(len(decisions), 0, -1), decisions, strict=True):
+        decided(journal, minutes, **fields)
+    assert look(journal, artefact).standing_alarm is stands
+
+
+def test_a_new_comparison_speaks_for_itself(journal: Journal, artefact: Artefact) -> None:
+    decided(journal, **ALARM)
+    found = look(journal, artefact, drift=CALM, estimated_loss=0.01)
+    assert (found.drift, found.estimated_loss, found.standing_alarm) == (CALM, 0.01, False)
+
+
+def test_retrainings_are_counted_from_midnight(journal: Journal, artefact: Artefact) -> None:
+    decided(journal, 2 * 24 * 60, action="retrain")
+    found = look(journal, artefact)
+    assert found.minutes_since_retrain == pytest.approx(2 * 24 * 60, abs=1)
+    assert found.retrains_today == 0
+    decided(journal, 0, action="retrain")
+    decided(journal, 0, action="ask-for-labels")
+    found = look(journal, artefact)
+    assert found.minutes_since_retrain == pytest.approx(0, abs=1)
+    assert found.retrains_today in (0, 1)  # 0 where midnight has just passed
+    assert found.retrains_today == 1 or (now() - timedelta(minutes=2)).date() != now().date()
+
+
+def test_another_problems_journal_is_not_looked_at(journal: Journal, artefact: Artefact) -> None:
+    journal.record([replace(prediction(number), problem="pets") for number in range(1, 8)])
+    for number in range(1, 8):
+        journal.add_feedback(voice(f"p{number}", "cat", trusted=True), labels=CLASSES)
+    journal.add_decision(Decision("pets", "retrain", "a test", version="1", **ALARM))
+    assert look(journal, artefact) == Situation(problem="sketches", version="1")
+    assert np.isclose(journal.counts("pets")["labelled"], 7)

@@ -1,0 +1,160 @@
+"""An artefact is what its manifest says, byte for byte, or it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from menagerie.artefact import MANIFEST, MODEL, PROBE, REFERENCE, Artefact, copy_artefact, load_artefact, sha256
+from menagerie.errors import ArtefactError
+from tests.fixtures.make_v1 import make_artefact
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Artefact:
+    (tmp_path / "made").mkdir()
+    return make_artefact(tmp_path / "made")
+
+
+def rewrite(artefact: Artefact, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = artefact.folder / MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_was_written_is_read_back(artefact: Artefact) -> None:
+    again = load_artefact(artefact.folder, artefact.fingerprint)
+    assert again == artefact
+    assert again.fingerprint == hashlib.sha256((artefact.folder / MANIFEST).read_bytes()).hexdigest()
+    assert again.manifest.files.keys() == {MODEL, REFERENCE, PROBE}
+    assert again.manifest.files[MODEL] == sha256(again.model_path)
+    assert again.manifest.classes == ("cat", "dog")
+    reference = again.reference()
+    assert reference.statistics.shape == (8, 2)
+    assert reference.truth.tolist() == [0, 1] * 4
+    inputs, logits = again.probe()
+    assert inputs.shape == (3, 16, 16, 3)
+    assert inputs.dtype == np.uint8
+    assert logits.shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", [MODEL, REFERENCE, PROBE])
+def test_a_file_cut_short_is_refused(artefact: Artefact, name: str) -> None:
+    path = artefact.folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match=f"{name}: sha256 is .*, the manifest says"):
+        load_artefact(artefact.folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, REFERENCE, PROBE])
+def test_one_bit_turned_over_is_refused(artefact: Artefact, name: str) -> None:
+    path = artefact.folder / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ArtefactError, match=f"{name}: sha256"):
+        load_artefact(artefact.folder, artefact.fingerprint)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, MODEL, REFERENCE, PROBE])
+def test_a_missing_file_is_refused(artefact: Artefact, name: str) -> None:
+    (artefact.folder / name).unlink()
+    with pytest.raises(ArtefactError, match=f"{name}: cannot be read: No such file"):
+        load_artefact(artefact.folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("metrics", {"golden_accuracy": 1.0}), ("classes", ["dog", "cat"]), ("problem", "pets")]
+)
+def test_a_changed_manifest_has_another_fingerprint(artefact: Artefact, field: str, value: object) -> None:
+    rewrite(artefact, lambda manifest: manifest.update({field: value}))
+    with pytest.raises(ArtefactError, match=f"not {artefact.fingerprint}: the file was changed or cut short"):
+        load_artefact(artefact.folder, artefact.fingerprint)
+    assert load_artefact(artefact.folder).fingerprint != artefact.fingerprint
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_a_manifest_that_is_none_is_refused(artefact: Artefact, text: bytes) -> None:
+    (artefact.folder / MANIFEST).write_bytes(text)
+    with pytest.raises(ArtefactError, match=r"manifest\.json"):
+        load_artefact(artefact.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"precision": "int4"}, "precision"),
+        ({"runtime": "pickle"}, "runtime"),
+        ({"input": {"kind": "sound"}}, "input"),
+        ({"metrics": {"golden_accuracy": "high"}}, r"metrics\.golden_accuracy"),
+    ],
+)
+def test_what_this_version_does_not_read_is_refused_by_field(
+    artefact: Artefact, change: dict[str, object], field: str
+) -> None:
+    rewrite(artefact, lambda manifest: manifest.update(change))
+    with pytest.raises(ArtefactError, match=rf"manifest\.json: {field}"):
+        load_artefact(artefact.folder)
+
+
+def test_a_manifest_without_a_field_is_refused(artefact: Artefact) -> None:
+    rewrite(artefact, lambda manifest: manifest.pop("data_fingerprint"))
+    with pytest.raises(ArtefactError, match="data_fingerprint: Field required"):
+        load_artefact(artefact.folder)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/model.onnx", "..", ".", ""])
+def test_a_name_that_leads_elsewhere_is_refused(artefact: Artefact, name: str) -> None:
+    secret = artefact.folder.parent / "secret"
+    secret.write_bytes(b"x")
+    rewrite(artefact, lambda manifest: manifest["files"].update({name: sha256(secret)}))
+    with pytest.raises(ArtefactError):
+        load_artefact(artefact.folder)
+
+
+def test_a_manifest_that_names_no_model_is_refused(artefact: Artefact) -> None:
+    rewrite(artefact, lambda manifest: manifest["files"].pop(MODEL))
+    with pytest.raises(ArtefactError, match=r"names no model\.onnx"):
+        load_artefact(artefact.folder)
+
+
+def test_arrays_that_would_run_code_are_not_read(artefact: Artefact) -> None:
+    """Even where the hash is right: whoever made the file may not make us run it."""
+    path = artefact.folder / PROBE
+    with path.open("wb") as file:
+        np.savez(file, inputs=np.array([print], dtype=object), logits=np.zeros(1))
+    rewrite(artefact, lambda manifest: manifest["files"].update({PROBE: sha256(path)}))
+    loaded = load_artefact(artefact.folder)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        loaded.probe()
+
+
+def test_a_copy_is_verified_and_lies_under_its_fingerprint(artefact: Artefact, tmp_path: Path) -> None:
+    copied = copy_artefact(artefact, tmp_path / "store")
+    assert copied.folder == tmp_path / "store" / artefact.fingerprint
+    assert copied.manifest == artefact.manifest
+    assert copy_artefact(artefact, tmp_path / "store") == copied
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [artefact.fingerprint]
+
+
+def test_a_copy_of_something_spoilt_is_never_seen(artefact: Artefact, tmp_path: Path) -> None:
+    artefact.model_path.write_bytes(b"spoilt since it was loaded")
+    with pytest.raises(ArtefactError):
+        copy_artefact(artefact, tmp_path / "store")
+    assert not (tmp_path / "store" / artefact.fingerprint).exists()
+
+
+def test_a_spoilt_copy_is_refused(artefact: Artefact, tmp_path: Path) -> None:
+    copied = copy_artefact(artefact, tmp_path / "store")
+    copied.model_path.write_bytes(b"spoilt")
+    with pytest.raises(ArtefactError, match=r"model\.onnx: sha256"):
+        copy_artefact(artefact, tmp_path / "store")
