@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 from benchmarks import _peers
 from benchmarks._cold import train_cold
 from benchmarks._processes import Server, end_on_sigterm, environment, free_port, serving
@@ -40,6 +42,7 @@ class Measured:
     connections: int
     load: Load
     cpu_ms: float  # of the server, for each good answer
+    others: float  # CPU seconds of all other programs meanwhile
 
 
 def summary(problem: str, result: dict[str, Any], measured: Sequence[Measured]) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def summary(problem: str, result: dict[str, Any], measured: Sequence[Measured]) 
         "errors": _errors(measured, OURS),
         "naive_errors": _errors(measured, NAIVE),
         "load_generator_cpu_share": round(sum(one.load.cpu_seconds for one in measured) / walls, 4),
+        "other_programs_cpu_share": round(sum(one.others for one in measured) / walls, 4),
     }
 
 
@@ -121,16 +125,23 @@ def measure(problem: str, seconds: int, rounds: int) -> dict[str, Any]:
 
 
 def _load(name: str, server: Server, pictures: Sequence[Path], connections: int, seconds: int) -> Measured:
-    before = server.cpu_seconds()
+    before, all_before = server.cpu_seconds(), _all_cpu_seconds()
     found = load(f"{server.url}/predict", pictures, connections, seconds)
-    cpu = server.cpu_seconds() - before
-    measured = Measured(name, connections, found, 1000 * cpu / max(1, found.answered))
+    cpu, everything = server.cpu_seconds() - before, _all_cpu_seconds() - all_before
+    others = max(0.0, everything - cpu - found.cpu_seconds)
+    measured = Measured(name, connections, found, 1000 * cpu / max(1, found.answered), others)
     print(
         f"  {connections:3d} connections {name:6s} {found.rps:7.1f}/s  p50 {found.p50 * 1000:7.1f} ms  "
         f"p99 {found.p99 * 1000:7.1f} ms  server {measured.cpu_ms:5.1f} CPU ms an answer  {found.errors} errors",
         flush=True,
     )
     return measured
+
+
+def _all_cpu_seconds() -> float:
+    """What every program of this machine has used so far."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def main() -> int:

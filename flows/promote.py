@@ -31,7 +31,8 @@ def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, s
     """Judge the challenger; release it if it is better. Cut anywhere, a rerun finishes it."""
     loaded = load_problem(problem)
     challenger = versions.version_of(loaded, "challenger")
-    champion = open_channel().pointer(problem).champion
+    pointer = open_channel().pointer(problem)
+    champion = pointer.champion
     if challenger is None or challenger == champion:
         follow_aliases(loaded)  # an earlier promotion may have been cut between pointer and alias
         if champion is None:
@@ -39,7 +40,7 @@ def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, s
         return {"promoted": False, "version": champion.version, "reason": "the champion has no challenger"}
     verdict = weigh(loaded, challenger, champion, after_drift)
     if verdict.promote:
-        release(loaded, challenger, verdict)
+        release(loaded, challenger, verdict, pointer.generation)
         follow_aliases(loaded)
     failed = "; ".join(
         f"{check.name}: {check.figure} (limit {check.limit})" for check in verdict.checks if not check.passed
@@ -89,12 +90,13 @@ def ask_release(artefact: Artefact, ref: ModelRef, dataset: Dataset) -> Check:
 @task(
     task_run_name="release {problem.name} {challenger.version}", retries=2, retry_delay_seconds=2, persist_result=False
 )
-def release(problem: Problem, challenger: ModelRef, verdict: Verdict) -> None:
-    """Put the artefact into the channel, then move the pointer: from here on it serves."""
+def release(problem: Problem, challenger: ModelRef, verdict: Verdict, generation: int) -> None:
+    """Put the artefact into the channel, then move the pointer: from here on it serves. Refused where another
+    promotion moved the pointer since `generation`: the verdict was about another champion."""
     artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
     channel = open_channel()
     channel.publish(artefact)
-    pointer = channel.promote(problem.name, challenger, who="promote", why=f"verdict {verdict.id}")
+    pointer = channel.promote(problem.name, challenger, who="promote", why=f"verdict {verdict.id}", expected=generation)
     announce(MODEL_PROMOTED, problem.name, version=challenger.version, generation=pointer.generation)
     get_run_logger().info("version %s of %s is champion", challenger.version, problem.name)
 

@@ -46,7 +46,7 @@ def learn(dataset: Dataset, *, kind: runs.RunKind, start: Path | None = None) ->
     return challenger
 
 
-@task(task_run_name="prepare {problem.name}", retries=1, retry_delay_seconds=5, persist_result=False)
+@task(task_run_name="prepare {problem.name}", persist_result=False)
 def prepare_data(problem: Problem, labelled: Gathered | None = None) -> Dataset:
     """Collect, read, validate and split; with newly labelled inputs mixed in where there are some."""
     log = get_run_logger()

@@ -1,7 +1,7 @@
 """Two problems small enough to be trained in a test: drawn pictures and a table.
 
-    monkeypatch.setenv("MENAGERIE_PROBLEMS_DIR", str(folder)); get_settings.cache_clear()
-    problem = load_problem(write_sketches(folder))
+monkeypatch.setenv("MENAGERIE_PROBLEMS_DIR", str(folder)); get_settings.cache_clear()
+problem = load_problem(write_sketches(folder))
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import train
-from menagerie.errors import ConfigurationError
+from menagerie.errors import ConfigurationError, ConflictError
 from menagerie.journal import open_journal
 from menagerie.problems import load_problem
-from menagerie.records import Pointer
+from menagerie.records import ModelRef, Pointer, Verdict
 from menagerie.releases import open_channel
 from menagerie.tracking import versions
 from tests import tiny
@@ -95,7 +96,7 @@ def test_a_table_goes_round_the_whole_loop(problems_dir: Path, home: Path):
         served.wait("version 1 serves again", lambda: served.serves("1"))
     assert versions.version_of(problem, "champion").version == "1"
     assert versions.version_of(problem, "previous").version == "2"
-    assert [move.why for move in open_channel().history(name)][0] == "to see it"
+    assert open_channel().history(name)[0].why == "to see it"
     verdicts = open_journal().verdicts(name)
     assert [verdict.promote for verdict in verdicts] == [True, True]
     assert {c.name for c in verdicts[0].checks} >= {"release answers", "recent better", "golden not worse"}
@@ -164,12 +165,33 @@ def test_two_promotions_at_once_leave_one_champion(problems_dir: Path):
     assert pointer(name).champion == challenger
 
 
+def test_a_verdict_about_another_champion_moves_nothing(problems_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """The pointer moved between judging and releasing: compare-and-set refuses, and a rerun judges anew."""
+    name = tiny.write_table(problems_dir)
+    train(name)
+    other = ModelRef("99", "0" * 64)
+    weigh = flows.promote.weigh
+
+    def overtaken(*arguments: Any) -> Verdict:
+        verdict: Verdict = weigh(*arguments)
+        open_channel().promote(name, other, who="somebody else", why="first")
+        return verdict
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.promote, "weigh", overtaken)
+        patch.setattr(flows.promote, "release", flows.promote.release.with_options(retries=0))
+        with pytest.raises(ConflictError):
+            promote(name)
+    assert pointer(name).champion == other
+
+
 def test_an_equal_challenger_is_refused_and_the_champion_stays(problems_dir: Path):
     name = tiny.write_table(problems_dir)
     train(name)
     promote(name)
     text = (problems_dir / f"{name}.toml").read_text()
-    (problems_dir / f"{name}.toml").write_text(text.replace("\nepochs = 12", "\nepochs = 13"))  # another model, no better
+    another = text.replace("\nepochs = 12", "\nepochs = 13")  # another model, no better
+    (problems_dir / f"{name}.toml").write_text(another)
     train(name)
     outcome = promote(name)
     assert outcome["promoted"] is False

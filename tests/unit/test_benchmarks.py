@@ -33,7 +33,7 @@ def a_load(rate: float, errors: int = 0) -> Load:
 def a_round(ours: float, naive: float) -> list[serve.Measured]:
     rates = ((serve.OURS, ours), (serve.NAIVE, naive))
     return [
-        serve.Measured(name, count, a_load(rate, errors=name == serve.OURS), 5.0)
+        serve.Measured(name, count, a_load(rate, errors=name == serve.OURS), 5.0, 1.0)
         for count in serve.CONNECTIONS
         for name, rate in rates
     ]
@@ -73,6 +73,7 @@ def test_serving_is_compared_within_a_round(monkeypatch):
     assert found["loads"]["8"]["naive"] == {"rps": 50.0, "p50": 0.02, "p99": 0.04, "cpu_ms": 5.0}
     assert (found["errors"], found["naive_errors"]) == (9, 0)
     assert found["load_generator_cpu_share"] == 0.005  # 0.1 s of 10 s on two cores
+    assert found["other_programs_cpu_share"] == 0.05
     json.dumps(found, allow_nan=False)
 
 

@@ -74,6 +74,7 @@ def test_a_class_that_is_absent_has_recall_zero_and_there_is_no_auc() -> None:
 def test_confusion_has_the_truth_in_rows() -> None:
     table = confusion(TRUTH, PROBABILITIES.argmax(1), 4)
     assert table.tolist() == [[3, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert confusion(np.array([0, 0, 1]), np.array([1, 1, 1]), 2).tolist() == [[0, 2], [0, 1]]
 
 
 @pytest.mark.filterwarnings("error")

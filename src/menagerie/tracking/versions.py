@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from menagerie.artefact import Artefact, load_artefact
-from menagerie.errors import ConfigurationError
+from menagerie.artefact import Artefact, load_artefact, sha256
+from menagerie.errors import ArtefactError, ConfigurationError
 from menagerie.problems import Problem
 from menagerie.records import ModelRef
 from menagerie.tracking.client import connect
 
 Alias = Literal["champion", "challenger", "previous"]
 FINGERPRINT = "menagerie.fingerprint"
+WEIGHTS_SHA256 = "menagerie.weights.sha256"
 WEIGHTS = "weights.safetensors"
 
 
@@ -50,10 +52,13 @@ def register(problem: Problem, artefact: Artefact, weights: Path) -> ModelRef:
                 save_as_external_data=False,
             )
         known = str(info.registered_model_version)
-        client.set_model_version_tag(problem.registered_model, known, FINGERPRINT, artefact.fingerprint)
-        client.set_model_version_tag(
-            problem.registered_model, known, "menagerie.data", artefact.manifest.data_fingerprint
-        )
+        tags = {
+            WEIGHTS_SHA256: sha256(weights),
+            "menagerie.data": artefact.manifest.data_fingerprint,
+            FINGERPRINT: artefact.fingerprint,  # the last: what has it is complete
+        }
+        for tag, value in tags.items():
+            client.set_model_version_tag(problem.registered_model, known, tag, value)
     set_alias(problem, "challenger", known)
     return ModelRef(known, artefact.fingerprint)
 
@@ -90,19 +95,33 @@ def download(problem: Problem, ref: ModelRef, into: Path) -> tuple[Artefact, Pat
         ArtefactError: what the registry holds is not what was registered.
     """
     mlflow = connect()
-    client = mlflow.MlflowClient()
     try:
-        run_id = client.get_model_version(problem.registered_model, ref.version).run_id
+        version = mlflow.MlflowClient().get_model_version(problem.registered_model, ref.version)
     except mlflow.exceptions.MlflowException:
         raise ConfigurationError(f"{problem.registered_model} has no version {ref.version}") from None
-    target = into / ref.fingerprint
-    weights = target / WEIGHTS
-    if not weights.exists():
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="artefact", dst_path=str(target))
-        mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=f"torch/{WEIGHTS}", dst_path=str(target))
-    return load_artefact(target / "artefact", ref.fingerprint), weights
+    target, wanted = into / ref.fingerprint, version.tags.get(WEIGHTS_SHA256)
+    if target.exists():
+        try:
+            return _verified(target, ref, wanted)
+        except ArtefactError:
+            shutil.rmtree(target)  # spoilt on this disk: fetch it anew
+    draft = into / f".{ref.fingerprint}.{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for path in ("artefact", f"torch/{WEIGHTS}"):
+        mlflow.artifacts.download_artifacts(run_id=version.run_id, artifact_path=path, dst_path=str(draft))
+    try:
+        draft.replace(target)
+    except OSError:  # another process finished the same download first
+        shutil.rmtree(draft, ignore_errors=True)
+    return _verified(target, ref, wanted)
+
+
+def _verified(folder: Path, ref: ModelRef, weights_sha256: str | None) -> tuple[Artefact, Path]:
+    weights = folder / WEIGHTS
+    if not weights.is_file() or weights_sha256 not in (None, sha256(weights)):
+        raise ArtefactError(f"{weights}: missing, or its sha256 is not {weights_sha256}")
+    return load_artefact(folder / "artefact", ref.fingerprint), weights
 
 
 def _registered(problem: Problem, fingerprint: str) -> str | None:

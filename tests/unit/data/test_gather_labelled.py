@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
+import pytest
 
 from menagerie.data.feedback import gather_labelled
 from menagerie.journal.labels import Labelled
@@ -64,15 +65,15 @@ def test_an_input_later_called_none_of_these_is_no_row(tmp_path: Path) -> None:
     assert (gathered.rows, gathered.no_class) == ([], 1)
 
 
-def test_a_third_is_recent_and_the_same_input_always_falls_the_same_way(tmp_path: Path) -> None:
+def test_the_same_input_always_falls_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "stored.png"
     path.write_bytes(b"x")
     shas = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(900)]
     said = [labelled(number, CLASSES[number % 2], sha) for number, sha in enumerate(shas)]
     splits = {row.sha256: row.split for row in gather_labelled(said, CLASSES, lambda _: path).rows}
-    assert set(splits.values()) == {"train", "recent"}
-    recent = np.mean([split == "recent" for split in splits.values()])
-    assert abs(recent - 1 / 3) < 0.063  # four standard deviations
+    shares = {split: count / 900 for split, count in Counter(splits.values()).items()}
+    expected = {"recent": 1 / 3, "validation": 1 / 8, "train": 1 - 1 / 3 - 1 / 8}
+    assert shares == pytest.approx(expected, abs=0.067)  # four standard deviations
     fewer = gather_labelled(said[::7][::-1], CLASSES, lambda _: path).rows
     assert all(splits[row.sha256] == row.split for row in fewer)
 

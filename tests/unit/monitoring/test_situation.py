@@ -34,7 +34,7 @@ PROBLEM = Problem.model_validate(
         "gate": {"min_accuracy": 0.5},
     }
 )
-CALM = DriftResult(True, False, 0.5, 0.1, (), "nothing moved", 100, 100)
+CALM = DriftResult(False, 0.5, 0.1, True, "nothing moved", 100, 100)
 
 
 @pytest.fixture
