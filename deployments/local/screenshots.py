@@ -1,4 +1,4 @@
-"""Take the pictures of `docs/pictures` from a running stack: `make demo`, then `python -m deployments.local.screenshots`.
+"""Take the pictures of `docs/pictures` from a running stack: `make demo`, then this, with the same settings.
 
 Needs Chromium on PATH. The pictures show `sketches` alone.
 """

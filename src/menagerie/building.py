@@ -24,6 +24,7 @@ from menagerie.tracking.versions import WEIGHTS
 from menagerie.training import Trained
 
 REFERENCE_ROWS = 1000
+REFERENCE_FLOOR = 200  # with fewer rows a comparison sees little; rather another proportion than so few
 PROBES = 4
 
 
@@ -99,12 +100,14 @@ def build_artefact(dataset: Dataset, trained: Trained, folder: Path, *, run_id: 
 
 
 def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray[np.intp]:
-    """Which of `golden` + `recent` rows (in that order) make the reference window: recent ones are `share` of it."""
+    """Which of `golden` + `recent` rows (in that order) make the reference window: recent ones are `share` of it
+    unless that leaves too few rows."""
     if recent == 0 or share <= 0:
         take_golden, take_recent = min(golden, REFERENCE_ROWS), 0
     else:
         total = min(golden / (1 - share), recent / share, REFERENCE_ROWS)
-        take_golden, take_recent = int(total * (1 - share)), int(total * share)
+        take_golden = min(golden, max(int(total * (1 - share)), REFERENCE_FLOOR - recent))
+        take_recent = min(recent, max(int(total * share), REFERENCE_FLOOR - golden))
     random = np.random.default_rng(seed)
     first = random.permutation(golden)[:take_golden]
     second = golden + random.permutation(recent)[:take_recent]

@@ -302,7 +302,7 @@ def _labels(material: Material, rows: NDArray[np.intp], device: torch.device) ->
 def _draw(material: Material, size: int, share: float, generator: torch.Generator) -> Iterator[NDArray[np.intp]]:
     """The batches of an epoch: every training row once, or, where some are recent, drawn so that they are `share`."""
     rows = material.train
-    if material.newly[rows].any():
+    if material.newly[rows].any() and not material.newly[rows].all():
         weights = torch.from_numpy(row_weights(material.newly[rows], share))
         order = torch.multinomial(weights, len(rows), replacement=True, generator=generator)
     else:

@@ -118,7 +118,10 @@ def test_the_reference_is_drawn_from_golden_and_recent_in_the_training_mix(made:
     rows = [index[statistics.tobytes()] for statistics in reference.statistics]
     assert len(set(rows)) == len(rows)
     splits = [dataset.manifest.rows[row].split for row in rows]
-    assert splits.count("recent") / len(splits) == pytest.approx(dataset.problem.training.recent_share, abs=0.02)
+    share = dataset.problem.training.recent_share
+    expected = reference_rows(len(dataset.of("golden")), len(dataset.of("recent")), share, seed=0)
+    assert len(splits) == len(expected)
+    assert splits.count("recent") == (expected >= len(dataset.of("golden"))).sum() > 0
     np.testing.assert_array_equal(reference.truth, dataset.labels()[rows])
     answers = answers_of(made.built.artefact.model_path, dataset.inputs[rows])
     np.testing.assert_allclose(reference.probabilities, answers.probabilities, atol=1e-6)
@@ -181,8 +184,9 @@ def test_pictures_and_weights_are_written(made: Made, tmp_path: Path) -> None:
         (5000, 0, 0.0, (REFERENCE_ROWS, 0)),
         (700, 600, 0.5, (500, 500)),
         (100, 600, 0.5, (100, 100)),  # the scarcer part sets the size
-        (5000, 30, 0.3, (70, 30)),
-        (70, 5000, 0.3, (70, 30)),
+        (5000, 30, 0.3, (170, 30)),  # the floor: more golden than their share
+        (70, 5000, 0.3, (70, 130)),
+        (40, 20, 0.3, (40, 20)),
         (5000, 5000, 0.3, (700, 300)),
     ],
 )

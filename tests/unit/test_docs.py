@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -178,4 +179,4 @@ def _tag(name: str, field: FieldInfo) -> bool:
 
 
 if __name__ == "__main__":
-    print(problem_reference())
+    sys.stdout.write(problem_reference() + "\n")

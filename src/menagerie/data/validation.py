@@ -104,6 +104,8 @@ def findings_of(
     absent = [label for label in problem.classes if not any(r.split == "golden" and r.label == label for r in rows)]
     if absent:
         found.append(Finding("error", "golden set", len(absent), "holds no " + ", ".join(absent)))
+    if not any(row.split == "validation" for row in rows):
+        found.append(Finding("error", "validation set", 0, "no input fell into it; there are too few in all"))
     if counts and (ratio := max(counts.values()) / max(1, min(counts.values()))) > limits.max_imbalance:
         message = f"the largest class is {ratio:.1f} times the smallest (limit {limits.max_imbalance:g})"
         found.append(Finding("warning", "balance", 1, message))

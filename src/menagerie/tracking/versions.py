@@ -82,8 +82,10 @@ def version_of(problem: Problem, alias_or_version: str) -> ModelRef | None:
             found = client.get_model_version(problem.registered_model, alias_or_version)
         else:
             found = client.get_model_version_by_alias(problem.registered_model, alias_or_version)
-    except mlflow.exceptions.MlflowException:
-        return None
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter: no such alias
+            return None
+        raise
     return ModelRef(str(found.version), found.tags.get(FINGERPRINT, ""))
 
 

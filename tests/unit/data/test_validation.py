@@ -32,10 +32,10 @@ def row(number: int, label: str, split: Split) -> Row:
 
 
 def dataset(cats: int = 5, dogs: int = 5) -> list[Row]:
-    """So many of each class in training, and one of each in golden."""
+    """So many of each class in training, one of each in golden, one in validation."""
     labels = ["cat"] * cats + ["dog"] * dogs
     rows = [row(number, label, "train") for number, label in enumerate(labels)]
-    return [*rows, row(900, "cat", "golden"), row(901, "dog", "golden")]
+    return [*rows, row(900, "cat", "golden"), row(901, "dog", "golden"), row(800, "cat", "validation")]
 
 
 def look(rows: list[Row], groups: list[int] | None = None, **left_out: object) -> dict[str, Finding]:
@@ -52,6 +52,11 @@ def look(rows: list[Row], groups: list[int] | None = None, **left_out: object) -
 
 def test_nothing_is_found_in_a_sound_dataset() -> None:
     assert look(dataset()) == {}
+
+
+def test_no_validation_input_is_an_error() -> None:
+    found = look([item for item in dataset() if item.split != "validation"])
+    assert found["validation set"].level == "error"
 
 
 def test_undecodable_files_are_named_with_the_reason() -> None:
@@ -133,7 +138,7 @@ def test_errors_stop_a_training_and_warnings_do_not() -> None:
 
 
 def test_the_page_shows_counts_and_findings() -> None:
-    rows = dataset(cats=4, dogs=3)
+    rows = dataset(cats=4, dogs=3)[:-1]
     error = Finding("error", "contradictory labels", 2, "the same bytes", ("/p/0.jpg (cat)",))
     lines = Report("two", len(rows), Manifest("two", tuple(rows)).counts(), (error,)).markdown().splitlines()
     assert lines[0] == "# Data of two"
