@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +18,12 @@ import httpx
 import psutil
 import pytest
 
+from flows.packaging import build_bento
 from menagerie.artefact import MODEL, Artefact
 from menagerie.journal import Journal
 from menagerie.records import LABELS_ARRIVED, ModelRef
 from menagerie.releases import ReleaseChannel
-from tests.helpers import ROOT, Served, error_code, make_artefact, make_table_artefact, picture, serve
+from tests.helpers import Served, error_code, make_artefact, make_table_artefact, picture, serve
 
 
 @pytest.fixture
@@ -307,27 +306,12 @@ def bentos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_built_bento_serves_the_model_packed_in_it_with_nothing_else_there(tmp_path, bentos):
     artefact = make_artefact(tmp_path / "made", problem="pets", classes=("cat", "dog"))
-    stage = tmp_path / "stage"
-    junk = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "bento", stage / "bento", ignore=junk)
-    shutil.copytree(ROOT / "src", stage / "src", ignore=junk)
-    shutil.copytree(artefact.folder, stage / "model")
-    facts = {"problem": "pets", "version": "3", "fingerprint": artefact.fingerprint}
-    (stage / "model" / "ref.json").write_text(json.dumps(facts))
-    for name in ("bentofile.yaml", "requirements.serve.lock"):
-        shutil.copy(ROOT / name, stage / name)
-    built = subprocess.run(
-        [sys.executable, "-m", "bentoml", "build", ".", "--version", "1", "--output", "tag"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=stage,  # BentoML refuses to build what lies outside its folder
-        env=os.environ | {"BENTOML_DO_NOT_TRACK": "True"},
-    )
-    assert built.returncode == 0, built.stderr
-    requirements = tmp_path / "bentos" / "bentos" / "menagerie" / "1" / "env" / "python" / "requirements.txt"
+    tag = build_bento(artefact, ModelRef("3", artefact.fingerprint))
+    name, version = tag.split(":")
+    assert build_bento(artefact, ModelRef("3", artefact.fingerprint)) == tag, "one that is there is kept"
+    requirements = tmp_path / "bentos" / "bentos" / name / version / "env" / "python" / "requirements.txt"
     assert "://" not in requirements.read_text()
-    with serve(tmp_path / "elsewhere", target="menagerie:1") as served:
+    with serve(tmp_path / "elsewhere", target=tag) as served:
         model = served.client.get("/model").json()
         assert (model["problem"], model["source"], model["degraded"]) == ("pets", "packed", True)
         answer = served.predict().json()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -119,6 +120,20 @@ def test_the_reference_of_the_problem_file_is_what_the_code_says():
 def test_the_shipped_problems_are_described():
     text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     assert [name for name in available() if f"`{name}`" not in text] == []
+
+
+def test_every_metric_is_listed_and_no_other():
+    sources = "".join((ROOT / "bento" / name).read_text(encoding="utf-8") for name in ("metrics.py", "host.py"))
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(menagerie_[a-z_]+)`", page, re.MULTILINE)
+    named = re.findall(r'"(menagerie_[a-z_]+)"', sources)  # a Counter adds `_total` to its name
+    assert {name.removesuffix("_total") for name in listed} == {name.removesuffix("_total") for name in named}
+
+
+def test_the_problem_file_of_the_readme_is_one():
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", PAGES[0].read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    problem = Problem.model_validate(tomllib.loads(text))
+    assert f"menagerie data {problem.name}" in codes(PAGES[0])
 
 
 def problem_reference() -> str:
