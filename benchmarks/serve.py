@@ -132,7 +132,8 @@ def _load(name: str, server: Server, pictures: Sequence[Path], connections: int,
     measured = Measured(name, connections, found, 1000 * cpu / max(1, found.answered), others)
     print(
         f"  {connections:3d} connections {name:6s} {found.rps:7.1f}/s  p50 {found.p50 * 1000:7.1f} ms  "
-        f"p99 {found.p99 * 1000:7.1f} ms  server {measured.cpu_ms:5.1f} CPU ms an answer  {found.errors} errors",
+        f"p99 {found.p99 * 1000:7.1f} ms  server {measured.cpu_ms:5.1f} CPU ms an answer  {found.errors} errors  "
+        f"others {others:4.1f} CPU s",
         flush=True,
     )
     return measured
