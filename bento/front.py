@@ -12,12 +12,11 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bento.responses import error_response
+from bento.ui import PAGE
 
 if TYPE_CHECKING:
     from bento.host import Host
     from bento.ui.mount import Page
-
-PAGE = "/ui"
 
 
 class Front:

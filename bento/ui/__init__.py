@@ -1,1 +1,3 @@
 """The page at `/ui`: upload a picture, see what it is, say whether that is right."""
+
+PAGE = "/ui"

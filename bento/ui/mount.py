@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bento.ui import PAGE
 from menagerie.errors import Overloaded
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def _make(host: Host) -> FastAPI:
     import gradio as gr
     from fastapi import FastAPI
 
-    from bento.front import PAGE
     from bento.ui.page import build
     from bento.ui.style import CSS, theme
 

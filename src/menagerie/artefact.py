@@ -25,6 +25,7 @@ from menagerie.errors import ArtefactError
 from menagerie.problems import ImageInput, TabularInput
 
 MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.npz", "probe.npz"
+WEIGHTS = "weights.safetensors"  # torch's, beside the artefact in the registry: for further training, never served
 
 
 class Manifest(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.artefact import MODEL, Artefact, Reference, write_artefact
+from menagerie.artefact import MODEL, WEIGHTS, Artefact, Reference, write_artefact
 from menagerie.data import Dataset
 from menagerie.evaluation.metrics import confusion, metrics_of
 from menagerie.evaluation.plots import plot_confusion, plot_curves
@@ -20,7 +20,6 @@ from menagerie.inference.runtime import OnnxRuntime
 from menagerie.kinds import make_kind
 from menagerie.models.checkpoint import save_tensors
 from menagerie.records import now
-from menagerie.tracking.versions import WEIGHTS
 from menagerie.training import Trained
 
 REFERENCE_ROWS = 1000

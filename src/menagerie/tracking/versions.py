@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from menagerie.artefact import Artefact, load_artefact, sha256
+from menagerie.artefact import WEIGHTS, Artefact, load_artefact, sha256
 from menagerie.errors import ArtefactError, ConfigurationError
 from menagerie.problems import Problem
 from menagerie.records import ModelRef
@@ -18,7 +18,6 @@ from menagerie.tracking.client import connect
 Alias = Literal["champion", "challenger", "previous"]
 FINGERPRINT = "menagerie.fingerprint"
 WEIGHTS_SHA256 = "menagerie.weights.sha256"
-WEIGHTS = "weights.safetensors"
 
 
 def register(problem: Problem, artefact: Artefact, weights: Path) -> ModelRef:
