@@ -50,7 +50,7 @@ down: $(STAMP)  ## stop them all
 status: $(STAMP)  ## what runs, and where
 	@$(BIN)/python -m deployments.local.stack status
 
-test: $(STAMP)  ## run the tests: make test [TESTS=tests/unit]
+test: $(STAMP)  ## run the tests, all but their large counts: make test [TESTS=tests/unit]
 	@$(BIN)/python -m pytest $(TESTS)
 
 test-full: $(STAMP)  ## run the tests with their large counts
@@ -61,14 +61,15 @@ lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff format --check $(CHECKED)
 	@$(BIN)/mypy
 
-lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
+lock: $(STAMP)  ## resolve requirements.lock and requirements.serve.lock anew from pyproject.toml
 	@deployments/local/lock.sh "$(VENV)"
+	@$(BIN)/python -m deployments.serve_lock
 
-bench-train: $(STAMP)  ## time training
-	@$(BIN)/python -m benchmarks.train
+bench-train: $(STAMP)  ## time training: make bench-train [PROBLEM=pets]
+	@$(BIN)/python -m benchmarks.train $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
-bench-serve: $(STAMP)  ## time the service
-	@$(BIN)/python -m benchmarks.serve
+bench-serve: $(STAMP)  ## time the service: make bench-serve [PROBLEM=pets]
+	@$(BIN)/python -m benchmarks.serve $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
 clean:  ## remove caches and build outputs; .venv and .menagerie (data, journal, models) stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

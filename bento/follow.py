@@ -79,6 +79,7 @@ class Follower:
         self._hosted, self._channel, self._copies, self._packed = hosted, channel, copies, packed
         self._batch_max, self._every, self._swaps = batch_max, every, swaps
         self._backoff, self._refused = BackOff(), ""
+        self._fall_back_backoff = BackOff()
         self._looking = threading.Lock()
         self._looked, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"menagerie-follow-{hosted.problem}", daemon=True)
@@ -103,13 +104,14 @@ class Follower:
         with self._looking:
             if now:
                 self._backoff.succeeded()
+                self._fall_back_backoff.succeeded()
             try:
                 self._hosted.trouble = self._look()
             except Exception as error:
                 if not isinstance(error, MenagerieError):
                     logger.exception("%s: following the channel failed", self._hosted.problem)
                 self._hosted.trouble = f"the release channel cannot be used: {error}"
-            if self._hosted.predictor is None:
+            if self._hosted.predictor is None and self._fall_back_backoff.may_try():
                 self._fall_back()
 
     def _follow(self) -> None:
@@ -134,11 +136,18 @@ class Follower:
                 return self._hosted.trouble
             try:
                 predictor = self._load(self._channel.fetch(champion.fingerprint, self._copies), champion)
-            except (ArtefactError, OSError) as error:
+            except Exception as error:  # whatever it is, the next look would meet it again
                 self._backoff.failed()
                 self._refused = champion.fingerprint
                 self._swaps.failed(self._hosted.problem)
-                logger.error("%s: version %s is refused: %s", self._hosted.problem, champion.version, error)
+                unforeseen = not isinstance(error, (MenagerieError, OSError))
+                logger.error(
+                    "%s: version %s is refused: %s",
+                    self._hosted.problem,
+                    champion.version,
+                    error,
+                    exc_info=unforeseen,
+                )
                 return f"version {champion.version} is refused: {error}"
             self._swap(predictor)
         if self._hosted.source != "channel" or self._hosted.generation != pointer.generation:
@@ -168,7 +177,8 @@ class Follower:
                 predictor = self._load(artefact, ref)
             except FileNotFoundError:
                 continue
-            except (ArtefactError, OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # as above
+                self._fall_back_backoff.failed()
                 logger.error("%s: the %s model is refused: %s", self._hosted.problem, source, error)
                 continue
             self._swap(predictor)

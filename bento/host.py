@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from bento import metrics
 from bento.events import Announcer
 from bento.follow import Follower, Hosted, Swaps
+from bento.requests import IMAGES_MAX
 from menagerie.artefact import load_artefact
 from menagerie.errors import ArtefactError, ConfigurationError, Overloaded, UnknownPrediction
 from menagerie.inference.batcher import Batcher
@@ -45,8 +46,16 @@ def packed_problem(packed: Path) -> str | None:
 
 
 def hosted_problems(settings: Settings, packed: str | None) -> tuple[str, ...]:
-    """The problems to host: those of the settings where they name any, else the packed one, else their default."""
-    return (packed,) if packed is not None and "problems" not in settings.model_fields_set else settings.problems
+    """The problems to host: those of the settings where they are set, else the packed one, else their default.
+
+    Raises:
+        ConfigurationError: they are set and name none.
+    """
+    if packed is not None and "problems" not in settings.model_fields_set:
+        return (packed,)
+    if not settings.problems:
+        raise ConfigurationError("MENAGERIE_PROBLEMS: names no problem; the service needs at least one to host")
+    return settings.problems
 
 
 class Host:
@@ -78,7 +87,7 @@ class Host:
             lambda predictor, inputs: predictor.answer(inputs, self.journal.record, self.pictures),
             threads=settings.inference_threads or self._processors,
             batch_max=settings.batch_max,
-            max_waiting=settings.max_waiting,
+            max_waiting=max(settings.max_waiting, IMAGES_MAX),  # else part of a request could be refused
             patience=settings.request_seconds / 2,
             observe=metrics.BATCH.observe,
         )
@@ -162,21 +171,17 @@ class Host:
         return hosted.predictor
 
     async def classify(self, predictor: Predictor, raws: Sequence[bytes], client: str) -> list[Answer]:
-        """Answer for inputs, in order; all of them or none.
+        """Answer for inputs, in order. All are read before any is run: one that cannot be taken leaves no predictions
+        of the others behind.
 
         Raises:
             TooLarge, UnsupportedMedia, UnusableInput: an input cannot be taken.
             Overloaded: too much is under way, or nothing came in time.
         """
+        began = time.perf_counter()
         with self._admitted(len(raws)):
-            if len(raws) == 1:
-                return [await self._classify(predictor, raws[0], client)]
-            tasks = [asyncio.ensure_future(self._classify(predictor, raw, client)) for raw in raws]
-            try:
-                return await asyncio.gather(*tasks)
-            finally:
-                for task in tasks:
-                    task.cancel()
+            inputs = await _all([self.decode(predictor.prepare, raw, client, self.pictures, began) for raw in raws])
+            return await _all([self._run(predictor, one) for one in inputs])
 
     async def decode(self, work: Callable[..., T], *arguments: object) -> T:
         """Run what reads untrusted bytes on a thread.
@@ -293,15 +298,14 @@ class Host:
             )
         return facts
 
-    async def _classify(self, predictor: Predictor, raw: bytes, client: str) -> Answer:
-        began = time.perf_counter()
-        one = await self.decode(predictor.prepare, raw, client, self.pictures, began)
+    async def _run(self, predictor: Predictor, one: Input) -> Answer:
         answer = await self._batcher.ask(predictor, one)
         problem = predictor.problem
         metrics.PREDICTIONS.labels(problem, predictor.ref.version, answer.label).inc()
-        metrics.LATENCY.labels(problem).observe(time.perf_counter() - began)
+        seconds = time.perf_counter() - one.began
+        metrics.LATENCY.labels(problem).observe(seconds)
         metrics.CONFIDENCE.labels(problem).observe(answer.confidence)
-        self.latencies.add((time.perf_counter() - began) * 1000)
+        self.latencies.add(seconds * 1000)
         return answer
 
     @contextmanager
@@ -319,3 +323,15 @@ class Host:
         while True:
             await asyncio.sleep(REPLAY_EVERY)
             await self.chore(self.journal.replay)
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Their results, in order; the first that fails cancels the others."""
+    if len(works) == 1:
+        return [await works[0]]  # most requests: no task is made
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -5,23 +5,26 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, task
 
 from flows.events import announce_decision
-from flows.monitor import champion_of, served_problems
+from flows.monitor import champion_of, for_each, served_problems
+from flows.promote import aliases_lag, follow_aliases
 from menagerie.journal import open_journal
 from menagerie.monitoring.policy import decide
 from menagerie.monitoring.situation import gather
-from menagerie.problems import Problem, load_problem
+from menagerie.problems import Problem
 from menagerie.settings import get_settings
 
 
 @flow(name="check", flow_run_name="check-{problem}")
 def check(problem: str | None = None) -> dict[str, str]:
     """Apply the policy to the labels there are; every problem that has a champion, or one."""
-    return {name: look(load_problem(name)) for name in ([problem] if problem else served_problems())}
+    return for_each([problem] if problem else served_problems(), look)
 
 
 @task(task_run_name="look at {problem.name}", persist_result=False)
 def look(problem: Problem) -> str:
     """One problem. Only a decision that changes something is kept: this runs every minute."""
+    if aliases_lag(problem):
+        follow_aliases(problem)
     quorum = get_settings().quorum
     journal = open_journal()
     champion, artefact = champion_of(problem)

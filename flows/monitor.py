@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -25,7 +26,7 @@ from menagerie.settings import get_settings
 @flow(name="monitor", flow_run_name="monitor-{problem}")
 def monitor(problem: str | None = None) -> dict[str, str]:
     """Compare the journal with the champion's reference; every problem that has a champion, or one."""
-    return {name: watch(load_problem(name)).action for name in ([problem] if problem else served_problems())}
+    return for_each([problem] if problem else served_problems(), lambda loaded: watch(loaded).action)
 
 
 @task(task_run_name="watch {problem.name}", persist_result=False)
@@ -48,6 +49,8 @@ def watch(problem: Problem) -> Decision:
         minimum=problem.drift.min_window,
         apart=SIZE_COLUMNS if pictures else (),
     )
+    if not result.sufficient and open_channel().pointer(problem.name).previous is not None:
+        result = replace(result, reason=f"warming up after a change of version: {result.reason}")
     estimate = estimate_accuracy(reference, compared) if result.sufficient else None
     situation = gather(
         problem,
@@ -67,6 +70,27 @@ def watch(problem: Problem) -> Decision:
     announce_decision(decision)
     _show(problem, decision, result, window, files)
     return decision
+
+
+def for_each(names: list[str], look: Callable[[Problem], str]) -> dict[str, str]:
+    """What `look` says of each problem; one that fails does not keep the others from being looked at.
+
+    Raises:
+        ExceptionGroup: several failed; raised after all were looked at. A single failure is raised as it is.
+    """
+    said: dict[str, str] = {}
+    failures: list[Exception] = []
+    for name in names:
+        try:
+            said[name] = look(load_problem(name))
+        except Exception as error:  # whatever it is, the next problem is another matter
+            error.add_note(f"problem {name}")
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(names)} problems failed", failures)
+    return said
 
 
 def champion_of(problem: Problem) -> tuple[ModelRef, Artefact]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
@@ -111,15 +113,40 @@ def follow_aliases(problem: Problem) -> None:
             versions.clear_alias(problem, "challenger")
     if pointer.previous is not None:
         versions.set_alias(problem, "previous", pointer.previous.version)
+    note = _followed(problem)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(str(pointer.generation), encoding="utf-8")
+
+
+def aliases_lag(problem: Problem) -> bool:
+    """Whether the pointer moved since the aliases last followed, as after a rollback without MLflow."""
+    note = _followed(problem)
+    said = note.read_text(encoding="utf-8") if note.exists() else ""
+    return said != str(open_channel().pointer(problem.name).generation)
+
+
+def _followed(problem: Problem) -> Path:
+    return get_settings().home / "cache" / f"aliases-{problem.name}"
 
 
 def _scores(new: Artefact, old: Artefact | None, dataset: Dataset, split: data.Split) -> tuple[Scores, Scores | None]:
     rows = dataset.of(split)
-    truth = dataset.labels()[rows]
-    inputs = np.asarray(dataset.inputs[rows])
-    both = [Scores(truth, answers_of(a.model_path, inputs).probabilities) if a else None for a in (new, old)]
-    assert both[0] is not None
-    return both[0], both[1]
+    truth, inputs = dataset.labels()[rows], np.asarray(dataset.inputs[rows])
+
+    def of(artefact: Artefact) -> Scores:
+        answers = answers_of(artefact.model_path, inputs).probabilities
+        return Scores(truth, in_order(answers, artefact.manifest.classes, dataset.problem.classes))
+
+    return of(new), of(old) if old else None
+
+
+def in_order(probabilities: NDArray[np.float32], known: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float32]:
+    """Columns in the order of `wanted`: a champion may be older than a class of the problem, which then gets 0."""
+    found = np.zeros((len(probabilities), len(wanted)), np.float32)
+    for place, name in enumerate(wanted):
+        if name in known:
+            found[:, place] = probabilities[:, list(known).index(name)]
+    return found
 
 
 def _show(verdict: Verdict, artefact: Artefact) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow, get_run_logger, task
 
 from flows.events import announce_decision
@@ -28,18 +30,26 @@ def retrain(
     log.info("%s (decision %s)", reason, decision_id or "none")
     labelled = collect_labels(loaded)
     if not labelled.rows:
-        return _conclude(loaded, labelled, "nothing", f"Nothing to learn from: {_missing(labelled)}")
+        return _conclude(loaded, labelled, "nothing", f"Nothing to learn from: {_missing(labelled)}", promoted=False)
     log.info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
-    champion, _ = champion_of(loaded)
     dataset = prepare_data(loaded, labelled)
-    _, weights = versions.download(loaded, champion, get_settings().home / "cache" / "versions")
-    learn(dataset, kind="retrain", start=weights)
+    learn(dataset, kind="retrain", start=weights_of_champion(loaded))
     outcome = promote(problem, after_drift=_answers_alarm(loaded, decision_id))
     if outcome["promoted"]:
-        return outcome
+        return _conclude(loaded, labelled, "nothing", f"Version {outcome['version']} was promoted", promoted=True)
     action: Action = "ask-for-labels" if outcome["needs_labels"] else "nothing"
     reason = f"Version {outcome['version']} was refused: {outcome['reason']}"
-    return _conclude(loaded, labelled, action, reason, refused=True)
+    return _conclude(loaded, labelled, action, reason, promoted=False)
+
+
+@task(task_run_name="weights of {problem.name}", retries=1, persist_result=False)
+def weights_of_champion(problem: Problem) -> Path | None:
+    """What to go on from; None, to start anew, where the champion is another network than the problem now names."""
+    champion, artefact = champion_of(problem)
+    if artefact.manifest.classes != problem.classes or artefact.manifest.backbone != problem.model.backbone:
+        get_run_logger().warning("version %s has other classes or another backbone: starting anew", champion.version)
+        return None
+    return versions.download(problem, champion, get_settings().home / "cache" / "versions")[1]
 
 
 @task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)
@@ -62,13 +72,14 @@ def _missing(labelled: Gathered) -> str:
 
 
 def _conclude(
-    problem: Problem, labelled: Gathered, action: Action, reason: str, *, refused: bool = False
+    problem: Problem, labelled: Gathered, action: Action, reason: str, *, promoted: bool
 ) -> dict[str, str | bool]:
-    """A retraining that changed nothing still ends in a decision that says why."""
+    """Every retraining ends in a decision. The labels it looked at have been judged: they start no other one, also
+    when the version that learnt from them is rolled back."""
     champion, _ = champion_of(problem)
-    figures = {"labels_until": labelled.until, "refused": refused, "not_kept": labelled.not_kept}
+    figures = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
     decision = Decision(problem.name, action, reason, version=champion.version, figures=figures)
     open_journal().add_decision(decision)
     announce_decision(decision)
-    get_run_logger().warning(reason)
-    return {"promoted": False, "version": champion.version, "reason": reason}
+    get_run_logger().info(reason)
+    return {"promoted": promoted, "version": champion.version, "reason": reason}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from flows.events import announce
 from flows.promote import follow_aliases
@@ -18,5 +18,8 @@ def rollback(problem: str = "sketches", why: str = "asked for by hand") -> dict[
     pointer = open_channel().rollback(problem, who="rollback", why=why)
     assert pointer.champion is not None
     announce(MODEL_ROLLED_BACK, problem, version=pointer.champion.version, reason=why)
-    follow_aliases(loaded)
+    try:
+        follow_aliases(loaded)
+    except Exception as error:  # the registry may be down; a red run would be run again, and that would swap back
+        get_run_logger().warning("the aliases follow at the next check: %s", error)
     return {"version": pointer.champion.version, "generation": pointer.generation}

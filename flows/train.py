@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from menagerie import building
-from menagerie.artefact import Artefact
+from menagerie.artefact import Artefact, sha256
 from menagerie.data import Dataset, extend, prepare
 from menagerie.data.feedback import Gathered
+from menagerie.models.factory import weights_file
 from menagerie.problems import Problem, load_problem
 from menagerie.records import ModelRef
 from menagerie.settings import get_settings
@@ -22,6 +25,7 @@ from menagerie.training import Trained, material_of
 from menagerie.training import train as train_network
 
 ROOT = Path(__file__).resolve().parent.parent
+KEEP_SECONDS = 7 * 86400  # how long the checkpoints of a run that was given up are kept
 
 
 @flow(name="train", flow_run_name="train-{problem}")
@@ -90,14 +94,21 @@ def register(dataset: Dataset, trained: Trained, run_id: str, commit: str) -> Mo
 
 
 def checkpoints(dataset: Dataset, start: Path | None) -> Path:
-    """A folder for this very run: same problem file, same data, same start. Older ones of the problem are removed."""
-    text = f"{dataset.problem.model_dump_json()} {dataset.manifest.fingerprint} {start}"
+    """A folder for this very run: same problem file, data, first weights and torch. Old ones are removed."""
+    import torch
+
+    first = start or weights_file(dataset.problem)
+    facts = [
+        dataset.problem.model_dump_json(),
+        dataset.manifest.fingerprint,
+        first and sha256(first),
+        torch.__version__,
+    ]
     folder = get_settings().home / "checkpoints" / dataset.problem.name
-    mine = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     for other in folder.glob("*"):
-        if other != mine:
+        if time.time() - other.stat().st_mtime > KEEP_SECONDS:
             shutil.rmtree(other, ignore_errors=True)
-    return mine
+    return folder / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _show(artefact: Artefact, challenger: ModelRef) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ os.environ.update(QUIET)  # before any test imports what would read them
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also run the tests marked `full`")
+    parser.addoption("--full", action="store_true", help="large counts, and the tests marked `full`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,6 +79,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     get_settings.cache_clear()
     yield folder
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """`count(small, large)`: how often a test repeats what it does; `large` with --full."""
+    full = bool(request.config.getoption("--full"))
+    return lambda small, large: large if full else small
 
 
 @pytest.fixture

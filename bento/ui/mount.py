@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import tempfile
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +25,8 @@ logger = logging.getLogger("bentoml.menagerie")
 
 class Page:
     """Makes the page on a thread, runs its lifespan, and passes requests on.
+
+    What Gradio writes lies in a private temporary folder, which goes when the page does.
 
     Must be made within an event loop.
     """
@@ -56,10 +60,12 @@ class Page:
 
     async def _live(self, host: Host) -> None:
         try:
-            app = await asyncio.to_thread(_make, host)
-            async with app.router.lifespan_context(app):
-                self._ready.set_result(app)
-                await asyncio.get_running_loop().create_future()  # until it is cut
+            with tempfile.TemporaryDirectory(prefix="menagerie-page-", ignore_cleanup_errors=True) as folder:
+                os.environ["GRADIO_TEMP_DIR"] = folder  # before the import of Gradio, which reads it
+                app = await asyncio.to_thread(_make, host)
+                async with app.router.lifespan_context(app):
+                    self._ready.set_result(app)
+                    await asyncio.get_running_loop().create_future()  # until it is cut
         except Exception:
             logger.exception("the page cannot be made; the API serves without it")
             self._ready.set_exception(Overloaded("the page cannot be shown; the API serves without it"))

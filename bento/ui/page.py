@@ -14,12 +14,13 @@ from menagerie.records import NONE_OF_THESE
 
 CLIENT = "page"  # one untrusted client: the page cannot tell its visitors apart
 BARS = 6
+SWEEP_EVERY, FORGET_AFTER = 600, 3600  # seconds: Gradio keeps uploads as files, with all that is in them
 
 
 def build(host: Host) -> gr.Blocks:
     """The page over a host."""
     problems = list(host.hosted)
-    with gr.Blocks(title="Menagerie", analytics_enabled=False) as blocks:
+    with gr.Blocks(title="Menagerie", analytics_enabled=False, delete_cache=(SWEEP_EVERY, FORGET_AFTER)) as blocks:
         gr.Markdown("# Menagerie\nShow it a picture; tell it when it is wrong.", elem_id="title")
         problem = gr.Dropdown(problems, value=problems[0], label="Problem", visible=len(problems) > 1)
         prediction, guess = gr.State(""), gr.State("")

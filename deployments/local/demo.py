@@ -7,11 +7,13 @@ the data to the service answering on the golden pictures.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from deployments.local import stack, traffic
 from deployments.local.environment import environment, reachable
 from deployments.local.timeline import Timeline
 from menagerie.data.sketches import jpeg
-from menagerie.errors import MenagerieError
+from menagerie.errors import ConfigurationError, MenagerieError
 from menagerie.journal import Journal, open_journal
 from menagerie.problems import Problem, load_problem
 from menagerie.records import Decision, Pointer
@@ -56,27 +58,39 @@ def main(arguments: list[str] | None = None) -> int:
     except (MenagerieError, subprocess.CalledProcessError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
 
 
 def run(settings: Settings, problem: Problem, *, once: bool) -> int:
-    """The demo itself; the stack is stopped at its end where `once` says so, else on Ctrl-C."""
+    """The demo itself. The stack is stopped at its end where `once` says so, else on Ctrl-C, and always on an error.
+
+    Returns:
+        0 when everything that was to happen did, 1 when it did not, 130 when the story was interrupted.
+
+    Raises:
+        ConfigurationError: the problem's inputs are no pictures.
+    """
+    if problem.kind != "image":
+        raise ConfigurationError(f"{problem.name} has {problem.kind} inputs; the demo shows problems of pictures")
     time_line = Timeline()
     _set_aside(settings, time_line)
     try:
         result = _story(settings, problem, time_line)
         print(json.dumps(result), flush=True)
-        if once:
-            return 0 if _succeeded(result) else 1
-        print("\nThe stack stays up. Ctrl-C here, or `make down` elsewhere, stops it.", flush=True)
+        outcome = 0 if _succeeded(result) else 1
+        if not once:
+            print("\nThe stack stays up. Ctrl-C here, or `make down` elsewhere, stops it.", flush=True)
+            _wait_for_interrupt()
+        return outcome
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        stack.down(settings)
+
+
+def _wait_for_interrupt() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)
-    except KeyboardInterrupt:
-        return 0
-    finally:
-        if once or sys.exc_info()[0] is not None:
-            stack.down(settings)
 
 
 def _story(settings: Settings, problem: Problem, say: Timeline) -> dict[str, object]:
@@ -166,7 +180,7 @@ def _stream(condition: str, start: int = 0) -> Iterator[traffic.Sample]:
 
 def _flow(settings: Settings, say: Timeline, title: str, *arguments: str) -> None:
     with say.step(title) as note:
-        note(_run(settings, [sys.executable, "-m", "flows", *arguments]).splitlines()[-1])
+        note(_run(settings, [sys.executable, "-m", "flows", *arguments], note).splitlines()[-1])
 
 
 def _monitor(settings: Settings, problem: Problem, journal: Journal, say: Timeline, title: str) -> Decision:
@@ -178,19 +192,32 @@ def _monitor(settings: Settings, problem: Problem, journal: Journal, say: Timeli
         return decision
 
 
-def _run(settings: Settings, command: list[str]) -> str:
-    """Run a command of the project with the demo's settings; what it says goes to a file."""
+def _run(settings: Settings, command: list[str], note: Callable[[str], None] = lambda _: None) -> str:
+    """Run a command of the project with the demo's settings; what it says goes to a file, how training goes to `note`.
+
+    Returns its standard output.
+    """
     variables = environment(settings)
     if stack.status(settings).get("prefect-server") != "RUNNING":
         del variables["PREFECT_API_URL"]  # a flow then uses a server of its own
-    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=False)
-    log = settings.home / "demo.log"
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{done.stderr}{done.stdout}\n")
-    if done.returncode != 0:
-        print(done.stderr[-3000:], file=sys.stderr)
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-    return done.stdout
+    last: list[str] = []
+    with (settings.home / "demo.log").open("a", encoding="utf-8") as log, tempfile.TemporaryFile("w+") as out:
+        log.write(f"$ {' '.join(command)}\n")
+        running = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True)
+        assert running.stderr is not None
+        for line in running.stderr:
+            log.write(line)
+            last = [*last[-40:], line]
+            if "validation_accuracy" in line:
+                note(line.split(" - ", 1)[1].strip())
+        status = running.wait()
+        out.seek(0)
+        said = out.read()
+        log.write(said)
+    if status != 0:
+        print("".join(last), file=sys.stderr)
+        raise subprocess.CalledProcessError(status, command)
+    return said
 
 
 def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note: Callable[[str], None]) -> Pointer:
@@ -205,7 +232,7 @@ def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note
         if newest.id != told:
             told = newest.id
             note(f"{newest.action}. {newest.reason}")
-            if newest.figures.get("refused"):
+            if newest.figures.get("promoted") is False:
                 raise MenagerieError(newest.reason)
         after = _pointer(journal, problem)
         if after.champion != before.champion:

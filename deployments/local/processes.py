@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 
 import psutil
@@ -15,6 +16,14 @@ def marked(home: str) -> list[psutil.Process]:
     own = psutil.Process()
     spared = {own.pid, *(parent.pid for parent in own.parents())}
     return [process for process in psutil.process_iter() if process.pid not in spared and _mark(process) == home]
+
+
+def left(home: str, patience: float) -> list[psutil.Process]:
+    """The `marked` ones that are still there after at most `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while (found := marked(home)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def stop(processes: list[psutil.Process], patience: float = 10.0) -> int:

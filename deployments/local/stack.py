@@ -21,6 +21,7 @@ from menagerie.settings import PREFIX, Settings, get_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0  # seconds for a program to answer; a cold start on two busy cores takes 20 to 40
+ENDING = 5.0  # seconds: the supervisor closes its socket some moments before its process is gone
 GONE_WRONG = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
 
 
@@ -63,10 +64,11 @@ def up(settings: Settings, problems: Sequence[str] = (), root: Path = ROOT) -> N
 def down(settings: Settings) -> None:
     """Stop everything, also what was left behind by a supervisor that was killed. Nothing running is no error."""
     longest = sum(program.stop_seconds for program in supervised.programs(settings))
-    if Supervisor(settings).answers_at_all():
+    supervised_still = Supervisor(settings).answers_at_all()
+    if supervised_still:
         _say("stopping")
         Supervisor(settings).shutdown(longest)
-    left = processes.marked(str(settings.home))
+    left = processes.left(str(settings.home), ENDING if supervised_still else 0.0)
     if left:
         _say(f"{len(left)} left behind: stopping them")
         processes.stop(left)

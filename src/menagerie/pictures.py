@@ -51,7 +51,7 @@ class PictureStore:
     Args:
         root: the folder; made when needed.
         mode: `off` keeps none, `candidates` the unsure ones and a random share, `all` every one.
-        max_bytes: examples that may be held in memory at once; what comes on top is dropped and counted.
+        max_bytes: examples that may be held in memory at once; what comes on top is not kept, and counted if wanted.
     """
 
     def __init__(self, root: Path, mode: Mode, max_bytes: int = MAX_BYTES) -> None:
@@ -81,16 +81,18 @@ class PictureStore:
             return None
         with self._changed:
             if self._closed or self._bytes + example.nbytes > self._max_bytes:
-                self._dropped += 1
                 return None
             self._bytes += example.nbytes
         held = Held(example)
         weakref.finalize(held, self._give_back, example.nbytes)
         return held
 
-    def keep(self, problem: str, sha256: str, held: Held, kind: Kind) -> None:
-        """Store an example, later."""
+    def keep(self, problem: str, sha256: str, held: Held | None, kind: Kind) -> None:
+        """Store a wanted example, later. None is one there was no memory for: it is counted as dropped."""
         with self._changed:
+            if held is None:
+                self._dropped += 1
+                return
             self._queue.append(_Waiting(problem, sha256, held, kind))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="menagerie-pictures", daemon=True)
@@ -128,7 +130,8 @@ class PictureStore:
                 self._store(waiting)
             except Exception:  # a full disk or a bad encoder must not end the thread
                 logger.exception("input %s was not kept", waiting.sha256)
-                self._dropped += 1
+                with self._changed:
+                    self._dropped += 1
             del waiting
 
     def _store(self, waiting: _Waiting) -> None:

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     home: Path = Field(Path(".menagerie"), description="where everything that is made is kept")
-    shared: Path | None = Field(None, description="a folder with `data/` and `weights/`; default `../shared` if there")
+    shared: Path | None = Field(None, description="holds `data/` and `weights/`; default: `shared` beside the checkout")
     data: Path | None = Field(None, description="folder of `oxford-iiit-pet`; default `<shared>/data/pets`")
     weights: Path | None = Field(None, description="safetensors file to start from, instead of the problem's")
     download: bool = Field(False, description="whether torchvision may fetch pictures and weights that are absent")
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _defaults(self) -> Settings:
         home = self.home.expanduser().resolve()
-        beside = Path("../shared").resolve()
+        beside = Path(__file__).resolve().parents[3] / "shared"  # of an installation from a checkout
         defaults = {
             "home": home,
             "shared": self.shared or (beside if (beside / "data").is_dir() else None),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -21,6 +22,7 @@ from tests.unit.journal.samples import prediction, voice
 
 ROOT = Path(__file__).parents[2]
 Open = Callable[[], Journal]
+Count = Callable[[int, int], int]
 
 
 @pytest.fixture
@@ -92,13 +94,14 @@ def test_killed_right_after_the_spool_took_it(tmp_path: Path, url: str, opened: 
     assert spooled_files(tmp_path) == []
 
 
-def test_killed_at_any_moment(tmp_path: Path, url: str, opened: Open) -> None:
+def test_killed_at_any_moment(tmp_path: Path, url: str, opened: Open, count: Count) -> None:
     kept: list[str] = []
-    for acknowledged in (1, 30, 200):
+    moments = [1, 30, 200, *np.random.default_rng(0).integers(1, 400, count(0, 60))]
+    for number, acknowledged in enumerate(moments):
         with child("record", url, tmp_path / "spool", 0) as process:
             assert process.stdout is not None
             kept += [process.stdout.readline().strip() for _ in range(acknowledged)]
-            if acknowledged == 30:
+            if number % 3 == 1:
                 with locked(tmp_path):  # somewhere on the way from the database to the spool
                     kept += [process.stdout.readline().strip() for _ in range(100)]
             process.kill()
@@ -108,7 +111,7 @@ def test_killed_at_any_moment(tmp_path: Path, url: str, opened: Open) -> None:
     found = everything(journal)
     assert set(kept) <= set(found)
     assert len(found) == len(set(found))
-    assert len(found) <= len(kept) + 3  # at most the one in flight of each process
+    assert len(found) <= len(kept) + len(moments)  # at most the one in flight of each process
 
 
 def test_locked_by_another_process(tmp_path: Path, opened: Open) -> None:
@@ -188,10 +191,11 @@ def test_one_unreadable_line_holds_nothing_up(tmp_path: Path, opened: Open) -> N
     assert journal.replay() == 0
 
 
-def test_replayed_by_several_at_once(tmp_path: Path, opened: Open) -> None:
+def test_replayed_by_several_at_once(tmp_path: Path, opened: Open, count: Count) -> None:
     journals = [opened() for _ in range(4)]
+    total = count(200, 5000)
     with locked(tmp_path):
-        for number in range(200):
+        for number in range(total):
             assert journals[number % 4].record([prediction(number)])
     threads = [threading.Thread(target=journal.replay) for journal in journals for _ in range(2)]
     for thread in threads:
@@ -201,7 +205,7 @@ def test_replayed_by_several_at_once(tmp_path: Path, opened: Open) -> None:
     for journal in journals:
         while journal.replay():
             pass
-    assert sorted(everything(journals[0])) == sorted(f"p{number}" for number in range(200))
+    assert sorted(everything(journals[0])) == sorted(f"p{number}" for number in range(total))
     assert spooled_files(tmp_path) == []
 
 
@@ -241,13 +245,17 @@ def test_the_database_is_full(tmp_path: Path, opened: Open) -> None:
     assert len(everything(journal)) == 399
 
 
-def test_promoted_by_two_processes_at_once(tmp_path: Path, url: str, opened: Open) -> None:
-    opened()
-    releases = f"file://{tmp_path / 'releases'}"
-    with (
-        child("promote", url, tmp_path / "spool", releases, "1") as one,
-        child("promote", url, tmp_path / "spool", releases, "2") as two,
-    ):
+def test_promoted_by_two_processes_at_once(tmp_path: Path, count: Count) -> None:
+    for number in range(count(1, 15)):
+        promoted_by_two(tmp_path / str(number))
+
+
+def promoted_by_two(folder: Path) -> None:
+    folder.mkdir()
+    where = (f"sqlite:///{folder / 'journal.db'}", folder / "spool")
+    journal = Journal(*where)
+    releases = f"file://{folder / 'releases'}"
+    with child("promote", *where, releases, "1") as one, child("promote", *where, releases, "2") as two:
         for process in (one, two):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -257,31 +265,33 @@ def test_promoted_by_two_processes_at_once(tmp_path: Path, url: str, opened: Ope
             process.stdin.flush()
         outcomes = [process.communicate()[0].strip() for process in (one, two)]
     assert sorted(outcomes) == ["lost", "won"]
-    pointer = opened().pointer("sketches")
+    pointer = journal.pointer("sketches")
     assert pointer.generation == 1
     assert pointer.champion is not None
     assert pointer.champion.version == ("1", "2")[outcomes.index("won")]
-    assert len(opened().pointer_history("sketches")) == 1
+    assert len(journal.pointer_history("sketches")) == 1
+    journal.close()
 
 
-def test_many_threads(tmp_path: Path, opened: Open) -> None:
+def test_many_threads(tmp_path: Path, count: Count) -> None:
+    each = count(50, 1000)
     journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool", busy_seconds=10)
     outcomes: list[str] = []
 
     def work(first: int) -> None:
-        for number in range(first, first + 50, 2):
+        for number in range(first, first + each, 2):
             assert journal.record([prediction(number), prediction(number + 1)])
         outcomes.append(journal.add_feedback(voice(f"p{first}", "cat"), labels=["cat"]))
         outcomes.append(journal.add_feedback(voice("p0", "cat", "one client"), labels=["cat"]))
 
     journal.record([prediction(0)])
-    threads = [threading.Thread(target=work, args=(50 * number,)) for number in range(12)]
+    threads = [threading.Thread(target=work, args=(each * number,)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["added"] * 13 + ["same"] * 11
     journal.replay()
-    assert len(everything(journal)) == 600
+    assert len(everything(journal)) == 12 * each
     assert (journal.spooled, journal.dropped) == (0, 0)
     journal.close()

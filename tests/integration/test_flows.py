@@ -13,11 +13,13 @@ import pytest
 import flows.promote
 from flows.check import check
 from flows.monitor import champion_of, monitor
-from flows.promote import promote
+from flows.promote import in_order, promote
 from flows.retrain import retrain
 from flows.rollback import rollback
-from flows.train import train
-from menagerie.errors import ConfigurationError, ConflictError
+from flows.train import checkpoints, train
+from menagerie.cli import main
+from menagerie.data import prepare
+from menagerie.errors import ArtefactError, ConfigurationError, ConflictError
 from menagerie.journal import open_journal
 from menagerie.problems import load_problem
 from menagerie.records import ModelRef, Pointer, Verdict
@@ -94,6 +96,7 @@ def test_a_table_goes_round_the_whole_loop(problems_dir: Path, home: Path):
 
         assert rollback(name, why="to see it")["version"] == "1"
         served.wait("version 1 serves again", lambda: served.serves("1"))
+        assert check(name) != {name: "retrain"}, "the labels that version 2 learnt from start nothing again"
     assert versions.version_of(problem, "champion").version == "1"
     assert versions.version_of(problem, "previous").version == "2"
     assert open_channel().history(name)[0].why == "to see it"
@@ -197,6 +200,48 @@ def test_an_equal_challenger_is_refused_and_the_champion_stays(problems_dir: Pat
     assert outcome["promoted"] is False
     assert "golden better" in str(outcome["reason"])
     assert pointer(name).champion.version == "1"
+
+
+def test_aliases_follow_a_rollback_that_was_made_without_the_registry(problems_dir: Path):
+    name = tiny.write_table(problems_dir)
+    problem = load_problem(name)
+    train(name)
+    promote(name)
+    channel, champion = open_channel(), pointer(name).champion
+    channel.promote(name, ModelRef("1", "0" * 64), who="test", why="something to roll back")
+    assert main(["rollback", name]) == 0
+    versions.clear_alias(problem, "champion")
+    check(name)
+    assert pointer(name).champion == champion
+    assert versions.version_of(problem, "champion") == champion
+
+
+def test_one_broken_problem_does_not_hide_the_others(problems_dir: Path):
+    """The first has a champion whose artefact is gone; the second is looked at all the same."""
+    for name in ("first", "second"):
+        tiny.write_table(problems_dir, name=name)
+    train("second")
+    promote("second")
+    open_channel().promote("first", ModelRef("1", "0" * 64), who="test", why="points nowhere")
+    with pytest.raises(ArtefactError):
+        monitor()
+    assert open_journal().decisions("second", limit=1)[0].action == "nothing"
+
+
+def test_a_champion_that_is_older_than_a_class_is_judged_by_name():
+    answers = np.array([[0.7, 0.2, 0.1]], np.float32)
+    found = in_order(answers, ("a", "b", "c"), ("c", "new", "a"))
+    np.testing.assert_allclose(found, [[0.1, 0.0, 0.7]])
+
+
+def test_checkpoints_are_of_one_start(problems_dir: Path, tmp_path: Path):
+    """Other first weights are another run: a checkpoint of the first is never taken up by the second."""
+    dataset = prepare(load_problem(tiny.write_table(problems_dir)))
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    assert checkpoints(dataset, one) == checkpoints(dataset, one)
+    assert len({checkpoints(dataset, start) for start in (None, one, other)}) == 3
 
 
 def test_promoting_without_a_challenger_says_what_to_do(problems_dir: Path):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from bento.ui.mount import _make
+from bento.ui.page import FORGET_AFTER, SWEEP_EVERY
 from menagerie.journal import Journal
 from menagerie.records import ModelRef
 from menagerie.releases import ReleaseChannel
@@ -16,6 +23,18 @@ from tests.conftest import needs_program
 from tests.helpers import CLASSES, Served, make_artefact, picture, serve
 
 PATIENCE = 60_000  # milliseconds
+
+
+@contextmanager
+def serve_page(home: Path, **how: Any) -> Iterator[Served]:
+    """A service with the page, whose temporary files all lie in `temporary` below its home."""
+    temporary = home / "temporary"
+    temporary.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        with serve(home, ui=True, **how) as served:
+            patch.undo()
+            yield served
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     journal.close()
     (home / "red.jpg").write_bytes(picture())
     (home / "broken.jpg").write_bytes(picture()[:300])
-    with serve(home, ui=True) as served:
+    with serve_page(home) as served:
         yield served
 
 
@@ -104,15 +123,46 @@ def test_the_server_gives_none_of_its_files_away(served):
             body = {"data": [file, "sketches"], "fn_index": function, "session_hash": "x"}
             answer = served.client.post("/ui/gradio_api/run/predict", json=body)
             assert "root:" not in answer.text and "SQLite format" not in answer.text
-    cache = Path("/tmp/gradio")  # where Gradio copies what it takes for an upload
-    copies = list(cache.rglob("passwd")) if cache.is_dir() else []
-    assert [path for path in copies if path.stat().st_mtime > time.time() - 60] == []
+    # Where Gradio copies what it takes for an upload.
+    assert list((served.home / "temporary").rglob("passwd")) == []
 
 
 def test_the_page_takes_no_upload_over_the_limit(served):
     body = b"x" * 16_000_000
     answer = served.client.post("/ui/gradio_api/upload", files={"files": ("x.jpg", body)})
     assert answer.status_code == 413
+
+
+def test_an_upload_lies_in_a_private_folder_and_goes_with_the_service(tmp_path):
+    with serve_page(tmp_path, wait_ready=False, keep_pictures="off") as served:
+        (name,) = served.client.post("/ui/gradio_api/upload", files={"files": ("x.jpg", picture())}).json()
+        upload, temporary = Path(name), tmp_path / "temporary"
+        assert upload.read_bytes() == picture()
+        (folder,) = temporary.glob("menagerie-page-*")
+        assert upload.is_relative_to(folder) and folder.stat().st_mode & 0o077 == 0
+    assert not list(temporary.rglob("*.jpg")) and not folder.exists()
+
+
+def test_an_upload_is_forgotten_while_the_page_lives_on(tmp_path, monkeypatch):
+    assert 0 < SWEEP_EVERY <= FORGET_AFTER <= 3600
+    monkeypatch.setattr("bento.ui.page.SWEEP_EVERY", 1)
+    monkeypatch.setattr("bento.ui.page.FORGET_AFTER", 1)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    host: Any = SimpleNamespace(hosted={"sketches": None}, settings=SimpleNamespace(max_body_bytes=100_000))
+
+    async def scenario() -> None:
+        app = await asyncio.to_thread(_make, host)
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as c:
+            answer = await c.post("/ui/gradio_api/upload", files={"files": ("x.jpg", picture())})
+            (name,) = answer.json()
+            assert Path(name).exists()
+            async with asyncio.timeout(60):
+                while Path(name).exists():
+                    await asyncio.sleep(0.1)
+
+    with ThreadPoolExecutor(1) as pool:  # Playwright has a loop of its own on this thread
+        pool.submit(asyncio.run, scenario()).result()
 
 
 def test_an_open_page_does_not_hold_up_the_end(tmp_path_factory):

@@ -35,7 +35,9 @@ def test_page_and_decision_say_the_same(tmp_path: Path) -> None:
     tests = figures["evidently"]
 
     assert result.detected
-    assert set(tests) == {*STATISTICS, "top probability", "prediction entropy", PREDICTED}
+    embedding = next(group.worst for group in result.groups if group.name == "embedding")
+    confidence = {"top probability", "prediction entropy"}
+    assert set(tests) == {*STATISTICS, *confidence, PREDICTED, "embedding distance", embedding}
     for name in tests.keys() - {PREDICTED}:
         assert tests[name]["score"] == pytest.approx(ks[name], abs=1e-12)
         assert (tests[name]["status"] == "FAIL") == (ks[name] > result.threshold)
@@ -50,6 +52,29 @@ def test_page_and_decision_say_the_same(tmp_path: Path) -> None:
     assert "Drift: moved" in page
     assert result.reason.split(":")[0] in page
     assert all(name in page for name in tests)
+
+
+def test_a_moved_embedding_is_drawn(tmp_path: Path) -> None:
+    past, present = drawn()
+    present["embeddings"][:, 2] += 4
+    result, files = rendered(tmp_path, past, present)
+    tests = json.loads(files.figures.read_text(encoding="utf-8"))["evidently"]
+    assert result.detected
+    assert {name for name in tests if name.startswith("embedding")} == {"embedding distance", "embedding 2"}
+    ks = {column.name: column.ks for column in result.columns}
+    assert tests["embedding distance"]["score"] == pytest.approx(ks["embedding distance"], abs=1e-12)
+    assert tests["embedding 2"]["score"] == pytest.approx(ks["embedding 2"], abs=1e-12)
+    assert tests["embedding 2"]["status"] == "FAIL"
+    assert tests["brightness"]["status"] == "SUCCESS"
+
+
+def test_an_embedding_that_never_varies_is_left_out(tmp_path: Path) -> None:
+    past, present = drawn()
+    past["embeddings"][:] = present["embeddings"][:] = 1.0
+    _, files = rendered(tmp_path, past, present)
+    tests = json.loads(files.figures.read_text(encoding="utf-8"))["evidently"]
+    assert "brightness" in tests
+    assert not [name for name in tests if name.startswith("embedding")]
 
 
 def test_the_page_asks_no_other_machine(tmp_path: Path) -> None:

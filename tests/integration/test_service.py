@@ -18,11 +18,17 @@ import httpx
 import psutil
 import pytest
 
+from bento.follow import Follower, Hosted, Swaps
+from bento.host import Host
+from bento.requests import IMAGES_MAX
 from flows.packaging import build_bento
 from menagerie.artefact import MODEL, Artefact
+from menagerie.errors import ConfigurationError
 from menagerie.journal import Journal
+from menagerie.journal.backoff import BackOff
 from menagerie.records import LABELS_ARRIVED, ModelRef
 from menagerie.releases import ReleaseChannel
+from menagerie.settings import get_settings
 from tests.helpers import Served, error_code, make_artefact, make_table_artefact, picture, serve
 
 
@@ -297,6 +303,47 @@ def test_several_problems_of_both_kinds_are_hosted(tmp_path, channel, made):
         assert (wrong.status_code, error_code(wrong)) == (415, "unsupported_media")
         short = served.client.post("/predict", params={"problem": "mushrooms"}, json={"features": {"a": 2}})
         assert (short.status_code, error_code(short)) == (422, "unusable")
+
+
+def test_several_pictures_are_answered_even_where_few_may_wait(tmp_path, channel, made):
+    release(channel, made[0], "1")
+    several = {"images": [base64.b64encode(picture()).decode()] * IMAGES_MAX}
+    with serve(tmp_path / "home", max_waiting=1, batch_max=1, inference_threads=1) as served:
+        answer = served.client.post("/predict", json=several)
+        assert answer.status_code == 200 and len(answer.json()["predictions"]) == IMAGES_MAX
+
+
+def test_a_service_of_no_problem_is_refused_with_the_name_of_the_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("MENAGERIE_PROBLEMS", "")
+    get_settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="MENAGERIE_PROBLEMS"):
+        Host(get_settings(), tmp_path / "nothing packed")
+
+
+def test_a_model_that_fails_in_an_unforeseen_way_is_not_loaded_at_every_look(tmp_path, channel, made, monkeypatch):
+    release(channel, made[0], "1")
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    note = {"problem": "sketches", "version": "1", "fingerprint": made[0].fingerprint}
+    (copies / "last-sketches.json").write_text(json.dumps(note))
+    loads: list[str] = []
+
+    def load(artefact: Artefact, version: str, *, batch_max: int) -> None:
+        loads.append(version)
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("bento.follow.load_predictor", load)
+    hosted, failed = Hosted("sketches"), []
+    swaps = Swaps(failed=failed.append)
+    follower = Follower(hosted, channel, copies, None, batch_max=2, every=60.0, swaps=swaps)
+    monkeypatch.setattr(follower, "_backoff", BackOff(first=1000, longest=1000))
+    monkeypatch.setattr(follower, "_fall_back_backoff", BackOff(first=1000, longest=1000))
+    for _ in range(5):
+        follower.look()
+    assert loads == ["1", "1"], "once from the channel, once from the copy"
+    assert failed == ["sketches"] and "version 1 is refused: out of luck" in hosted.trouble
+    follower.look(now=True)
+    assert loads == ["1"] * 4
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-import subprocess
-import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from deployments.local import processes, stack, supervised
-from deployments.local.environment import environment
+from deployments.local.environment import prefect_api
+from deployments.local.supervised import log
 from menagerie.errors import ConfigurationError
 from menagerie.settings import Settings, get_settings
 
@@ -43,6 +44,9 @@ deployments:
 - name: small
   entrypoint: leave.py:leave_a_file
   work_pool: {name: local}
+  parameters: {name: left}
+  concurrency_limit: {limit: 1, collision_strategy: CANCEL_NEW}
+  schedules: [{interval: 5}]
 """
 
 
@@ -78,49 +82,74 @@ def hosted(settings: Settings) -> str:
         return answer.read().decode()
 
 
-def run_flow(settings: Settings, root: Path, name: str) -> None:
-    command = (sys.executable, "-m", "prefect", "deployment", "run", "leave-a-file/small", "--watch")
-    parameters = ("--params", json.dumps({"name": name}))
-    done = subprocess.run((*command, *parameters), cwd=root, env=environment(settings), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def command(process: psutil.Process) -> str:
+    """What a process was started with; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
-def test_up_survives_the_killing_of_everything(settings: Settings, root: Path, capsys: pytest.CaptureFixture[str]):
+def of_a_run(process: psutil.Process) -> bool:
+    """Whether the worker started it to run a flow, so that it ends by itself."""
+    return "prefect" in command(process) and not re.search("server start|worker start", command(process))
+
+
+def completed(settings: Settings) -> int:
+    """How many runs that Prefect's scheduler made have completed."""
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    request = urllib.request.Request(f"{prefect_api(settings)}/flow_runs/filter", data=json.dumps(wanted).encode())
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return sum(run["auto_scheduled"] for run in json.load(answer))
+
+
+def wait_for_a_scheduled_run(settings: Settings, before: int) -> None:
+    """Until the worker has run what the scheduler asked for, beyond the `before` runs of earlier."""
+    deadline = time.monotonic() + 120
+    while completed(settings) <= before:
+        assert time.monotonic() < deadline, log(settings, "prefect-server").read_text()[-3000:]
+        time.sleep(0.5)
+    assert (settings.home / "left").is_file()
+
+
+def test_up_survives_the_killing_of_nearly_everything(
+    settings: Settings, root: Path, capsys: pytest.CaptureFixture[str]
+):
     stack.up(settings, ["sketches", "pets"], root)
     assert f"http://127.0.0.1:{settings.service_port}" in capsys.readouterr().out
     assert set(stack.status(settings).values()) == {"RUNNING"}
     assert hosted(settings) == "sketches,pets"
-    run_flow(settings, root, "first")
-    assert (settings.home / "first").is_file()
+    wait_for_a_scheduled_run(settings, 0)
 
-    before = {process.pid for process in processes.marked(str(settings.home))}
+    before = {process.pid for process in processes.marked(str(settings.home)) if not of_a_run(process)}
     stack.up(settings, ["sketches", "pets"], root)  # does nothing where everything runs
     assert before <= {process.pid for process in processes.marked(str(settings.home))}
 
-    for process in processes.marked(str(settings.home)):
-        if "supervisord" in " ".join(process.cmdline()):
-            process.kill()  # its children live on, without a parent, and hold the ports
+    done = completed(settings)
+    # Without the supervisor the service and MLflow live on, without a parent, and hold their ports.
+    killed = [one for one in processes.marked(str(settings.home)) if re.search("supervisord|prefect", command(one))]
+    for process in killed:
+        process.kill()
+    psutil.wait_procs(killed, timeout=30)
+    assert hosted(settings) == "sketches,pets"
     assert set(stack.status(settings).values()) == {"STOPPED"}
     stack.up(settings, ["sketches"], root)
     assert hosted(settings) == "sketches"
-
-    everything = processes.marked(str(settings.home))
-    for process in everything:
-        process.kill()
-    psutil.wait_procs(everything, timeout=30)
-    stack.up(settings, ["sketches"], root)
-    run_flow(settings, root, "second")
-    assert (settings.home / "second").is_file()
+    wait_for_a_scheduled_run(settings, done)
 
     stack.down(settings)
     assert processes.marked(str(settings.home)) == []
     assert not supervised.socket_path(settings).exists()
 
 
-def test_a_program_that_fails_shows_its_log(settings: Settings, root: Path):
+def test_a_program_that_fails_shows_its_log(settings: Settings, root: Path, capsys: pytest.CaptureFixture[str]):
     (root / "bento" / "service.py").write_text("raise RuntimeError('no cage is big enough')")
     with pytest.raises(stack.StackError, match=r"(?s)service is not up.*no cage is big enough"):
         stack.up(settings, (), root)
+    assert len(processes.marked(str(settings.home))) > 1
+    stack.down(settings)
+    assert "left behind" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("field", ["service_port", "prefect_port", "mlflow_port"])

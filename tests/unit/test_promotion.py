@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -177,9 +178,9 @@ def test_scores_of_other_rows_are_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("recent_rows", [0, 120])
-def test_equal_challengers_win_at_most_at_the_stated_rate(recent_rows: int) -> None:
+def test_equal_challengers_win_at_most_at_the_stated_rate(recent_rows: int, count: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(recent_rows)
-    repeats = 400
+    repeats = count(400, 100_000)
 
     def pair(rows: int) -> tuple[Scores, Scores]:
         hard = rng.random(rows) < 0.5  # inputs both fail on more often, so that the answers are paired
@@ -190,11 +191,12 @@ def test_equal_challengers_win_at_most_at_the_stated_rate(recent_rows: int) -> N
     assert promoted <= binom.ppf(0.999, repeats, GATE.significance)
 
 
-def test_markedly_better_challengers_win_nearly_always() -> None:
+def test_markedly_better_challengers_win_nearly_always(count: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(1)
+    repeats = count(100, 20_000)
 
     def pair(rows: int, gain: float) -> tuple[Scores, Scores]:
         return scores(rng.random(rows) < 0.75 + gain), scores(rng.random(rows) < 0.75)
 
-    promoted = sum(judged(pair(300, 0.05), pair(120, 0.22), after_drift=True).promote for _ in range(100))
-    assert promoted >= 90
+    promoted = sum(judged(pair(300, 0.05), pair(120, 0.22), after_drift=True).promote for _ in range(repeats))
+    assert promoted >= 0.9 * repeats

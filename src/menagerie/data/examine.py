@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,7 +43,12 @@ def examine(paths: Sequence[Path], kind: Kind, spec: str, cache: Path, progress:
     key = hashlib.sha256("\n".join([spec, *kind.statistics, *digests]).encode()).hexdigest()[:24]
     folder = cache / key
     if not (folder / "done.json").exists():
-        _read_all(paths, kind, folder, progress)
+        draft = cache / f".{key}.{os.getpid()}"  # two processes may read the same files at once
+        _read_all(paths, kind, draft, progress)
+        try:
+            draft.replace(folder)
+        except OSError:  # the other one was first
+            shutil.rmtree(draft)
     facts = json.loads((folder / "done.json").read_text(encoding="utf-8"))
     return Examined(
         sha256=digests,
@@ -85,6 +91,5 @@ def _read_all(paths: Sequence[Path], kind: Kind, folder: Path, progress: Progres
     inputs.flush()
     np.save(folder / "statistics.npy", statistics)
     problems, sides, near = (list(column) for column in zip(*facts, strict=True)) if facts else ([], [], [])
-    draft = folder / "done.draft"
-    draft.write_text(json.dumps({"problems": problems, "sides": sides, "near": near}), encoding="utf-8")
-    draft.replace(folder / "done.json")
+    text = json.dumps({"problems": problems, "sides": sides, "near": near})
+    (folder / "done.json").write_text(text, encoding="utf-8")

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -31,7 +30,7 @@ _ABANDONED_MAX = 4  # hung threads replaced for each worker; more would only han
 class _Job(Generic[G, I, R]):
     group: G
     item: I
-    future: asyncio.Future[R] | Future[R]
+    future: asyncio.Future[R]
 
 
 @dataclass(eq=False)
@@ -50,7 +49,7 @@ class Batcher(Generic[G, I, R]):
             that item's caller alone; an exception raised by `run` goes to all of the batch.
         threads: workers.
         batch_max: largest batch.
-        max_waiting: items queued before `submit` refuses.
+        max_waiting: items queued before `ask` refuses.
         patience: seconds after which a caller is let go and a worker counts as hung and is replaced.
         observe: told the size of each batch.
     """
@@ -96,16 +95,6 @@ class Batcher(Generic[G, I, R]):
         except TimeoutError:
             self._replace_hung()
             raise Overloaded("no answer in time; try again later") from None
-
-    def submit(self, group: G, item: I) -> Future[R]:
-        """Run an item, from a thread.
-
-        Raises:
-            Overloaded: the queue is full or the batcher is closed.
-        """
-        future: Future[R] = Future()
-        self._put(_Job(group, item, future))
-        return future
 
     def close(self, patience: float = 10.0) -> None:
         """Take no more, finish what is queued, stop; at most `patience` seconds."""
@@ -208,16 +197,13 @@ def _deliver(jobs: Sequence[_Job[G, I, R]], results: Sequence[R | Exception]) ->
     """Hand results over: one wake-up for each event loop that waits, not one for each item."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[R], R | Exception]]] = {}
     for job, result in zip(jobs, results, strict=True):
-        if isinstance(job.future, asyncio.Future):
-            loops.setdefault(job.future.get_loop(), []).append((job.future, result))
-        elif not job.future.done() and job.future.set_running_or_notify_cancel():
-            _settle([(job.future, result)])
+        loops.setdefault(job.future.get_loop(), []).append((job.future, result))
     for loop, settled in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_settle, settled)
 
 
-def _settle(settled: Sequence[tuple[asyncio.Future[R] | Future[R], R | Exception]]) -> None:
+def _settle(settled: Sequence[tuple[asyncio.Future[R], R | Exception]]) -> None:
     for future, result in settled:
         if future.done():
             continue

@@ -24,6 +24,8 @@ from menagerie.pictures import Held, PictureStore, at_random
 from menagerie.records import ModelRef, Prediction, new_id, now
 
 Keep = Callable[[Sequence[Prediction]], bool]
+VARIANT = "champion"  # what serves; a challenger is judged before it is released, and answers nobody
+FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -34,7 +36,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """A decoded input on its way through a batch. `held` is there only where it may have to be kept."""
+    """A decoded input on its way through a batch. `held` is None where none is to be kept or had."""
 
     sha256: str
     model_input: NDArray[Any]
@@ -80,7 +82,6 @@ class Predictor:
     ref: ModelRef
     kind: Kind
     runtime: Runtime
-    variant: str = "champion"
 
     @property
     def problem(self) -> str:
@@ -98,7 +99,7 @@ class Predictor:
         return {
             "name": f"menagerie-{self.problem}",
             "version": self.ref.version,
-            "variant": self.variant,
+            "variant": VARIANT,
             "fingerprint": self.ref.fingerprint,
         }
 
@@ -136,7 +137,7 @@ class Predictor:
         for one, prediction, good in zip(inputs, predictions, finite, strict=True):
             if good:
                 answers.append(self._answer(prediction, journaled))
-                if one.held is not None and pictures.wants(float(prediction.probabilities.max()), one.sha256):
+                if pictures.wants(float(prediction.probabilities.max()), one.sha256):
                     pictures.keep(self.problem, one.sha256, one.held, self.kind)
             else:
                 answers.append(Overloaded("the model gave no usable answer"))
@@ -149,11 +150,11 @@ class Predictor:
             problem=self.problem,
             version=self.ref.version,
             fingerprint=self.ref.fingerprint,
-            variant=self.variant,
+            variant=VARIANT,
             input_sha256=one.sha256,
             label=self.classes[int(row.argmax())],
             statistics=one.statistics,
-            embedding=embedding.astype(np.float16),
+            embedding=embedding.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16),
             probabilities=row,
             latency_ms=(time.perf_counter() - one.began) * 1000,
             client=one.client,
@@ -173,7 +174,7 @@ class Predictor:
         )
 
 
-def load_predictor(artefact: Artefact, version: str, *, batch_max: int, variant: str = "champion") -> Predictor:
+def load_predictor(artefact: Artefact, version: str, *, batch_max: int) -> Predictor:
     """Load an artefact, prove it on its probe and warm it.
 
     Raises:
@@ -185,4 +186,4 @@ def load_predictor(artefact: Artefact, version: str, *, batch_max: int, variant:
     if tuple(kind.statistics) != artefact.manifest.statistics:
         raise ArtefactError(f"{artefact.fingerprint}: its statistics are not those this version describes inputs by")
     runtime.warm(np.zeros((batch_max, *kind.shape), kind.dtype))
-    return Predictor(artefact, ModelRef(version, artefact.fingerprint), kind, runtime, variant)
+    return Predictor(artefact, ModelRef(version, artefact.fingerprint), kind, runtime)

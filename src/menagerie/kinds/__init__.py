@@ -1,7 +1,8 @@
-"""The only place where pictures and table rows differ.
+"""What pictures and table rows do differently: decode, preprocess, describe and store.
 
-A kind knows how raw bytes become an example, an example the model's input, and which statistics describe it.
-Journal, registry, flows and service know this interface alone.
+A kind knows how raw bytes become an example, an example the model's input, which statistics describe it, and how it is
+kept. Journal and registry know no kinds; a few other places choose by the kind's name what is no business of an input
+alone: augmentation, the form of a request, whether repeats count once.
 """
 
 from __future__ import annotations

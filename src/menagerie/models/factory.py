@@ -84,10 +84,28 @@ def build_network(problem: Problem, pretrained: bool = True) -> Network:
         return Network(Columns(columns), trunk, 64, classes)
     if name == "simple_cnn":
         return Network(Pictures(), _simple_cnn(), 256, classes, dropout=0.2)
-    full = _from_torchvision(name, problem.model.weights if pretrained else "none")
+    full = _from_torchvision(name, _initial(problem) if pretrained else "none")
     stages = [child for part, child in full.named_children() if part not in ("avgpool", "fc", "classifier")]
     width = 1280 if name == "mobilenet_v2" else 512
     return Network(Pictures(), nn.Sequential(*stages, _pool()), width, classes, dropout=0.2)
+
+
+def weights_file(problem: Problem) -> Path | None:
+    """The file a new network starts from; None where there is none.
+
+    Raises:
+        ConfigurationError: it is not there.
+    """
+    initial = _initial(problem)
+    return None if initial in ("none", "torchvision") else _find_weights(initial)
+
+
+def _initial(problem: Problem) -> str:
+    """`none`, `torchvision` or a file: the setting wins over the problem's, for networks that take any."""
+    if problem.model.backbone in ("simple_cnn", "mlp"):
+        return "none"
+    own = get_settings().weights
+    return str(own) if own else problem.model.weights
 
 
 def _simple_cnn() -> nn.Module:
@@ -116,16 +134,17 @@ def _from_torchvision(name: str, weights: str) -> nn.Module:
         "mobilenet_v2": torchvision.models.mobilenet_v2,
         "resnet18": torchvision.models.resnet18,
     }
-    settings = get_settings()
-    own = str(settings.weights) if settings.weights else weights
-    if own == "none":
+    if weights == "none":
         return makers[name](weights=None)
-    if own == "torchvision":
-        if not settings.download:
+    if weights == "torchvision":
+        if not get_settings().download:
             raise ConfigurationError("model.weights is `torchvision`: set MENAGERIE_DOWNLOAD=true to let it fetch them")
-        return makers[name](weights="DEFAULT")
+        try:
+            return makers[name](weights="DEFAULT")
+        except (OSError, RuntimeError) as error:
+            raise ConfigurationError(f"torchvision could not fetch the weights of {name}: {error}") from None
     network = makers[name](weights=None)
-    _load(network, _find_weights(own))
+    _load(network, _find_weights(weights))
     return network
 
 

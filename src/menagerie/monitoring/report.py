@@ -27,6 +27,7 @@ Tests = dict[str, dict[str, str | float]]  # by column: status, score, limit
 
 PREDICTED = "predicted class"
 SHOWN = ("statistics", SIZE, "confidence")  # groups whose columns Evidently draws
+EMBEDDING, OVERALL = "embedding", "embedding distance"  # a group of up to 66 columns, and the one that sums it up
 DISTANCE, SHARES = "menagerie_distance", "menagerie_shares"  # the names by which Evidently knows our measures
 EMPTY = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"></head><body></body></html>'
 STYLE = "<style>section{font-family:sans-serif;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
@@ -55,8 +56,9 @@ def render(
 ) -> ReportFiles:
     """Write `report.html`, which needs no network, and `figures.json` into `folder`, which is made.
 
-    The page shows the statistics, the confidence and the predicted class through Evidently, and above them our own
-    decision over all groups. `figures.json` holds `result` and, by column, Evidently's test (`FAIL`: moved) and score.
+    The page shows through Evidently the statistics, the confidence, the predicted class, the distance of the embedding
+    from its centre and the column of it that moved most; above them is our own decision over all groups.
+    `figures.json` holds `result` and, by column, Evidently's test (`FAIL`: moved) and score.
     Without enough data the page says why, and no column is tested.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,14 +77,15 @@ def render(
 def _table(
     reference: Reference, window: Window, result: DriftResult, statistics: Sequence[str], classes: Sequence[str]
 ) -> pd.DataFrame:
-    """The pooled columns of `SHOWN` groups that could be compared: Evidently fails on empty, constant and NaN ones."""
+    """The pooled columns to show that could be compared: Evidently fails on empty, constant and NaN ones."""
     import pandas as pd
 
+    embedding = {OVERALL, *(group.worst for group in result.groups if group.name == EMBEDDING)}
     comparable = {column.name for column in result.columns}
     shown = {
         name: values
         for name, group, values in pooled_columns(reference, window, statistics, classes)
-        if group in SHOWN and name in comparable
+        if (group in SHOWN or name in embedding) and name in comparable
     }
     if any(column.group == "prediction" for column in result.columns):
         predicted = np.concatenate([reference.probabilities, window.probabilities]).argmax(axis=1)

@@ -12,6 +12,8 @@ from menagerie.monitoring.policy import Situation
 from menagerie.problems import Problem
 from menagerie.records import Decision, ModelRef, Window, now
 
+LOOK_BACK = 500  # decisions; monitor makes one a day, retraining some
+
 
 def gather(
     problem: Problem,
@@ -38,7 +40,8 @@ def gather(
     """
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
     retrains = journal.decisions(problem.name, limit=problem.policy.daily_budget + 1, action="retrain")
-    judged = max(artefact.manifest.labels_until, _refused_until(journal.decisions(problem.name, limit=200)))
+    decisions = journal.decisions(problem.name, limit=LOOK_BACK)
+    judged = max(artefact.manifest.labels_until, _judged_until(decisions))
     labels = journal.labelled(problem.name, after=judged, quorum=quorum)
     said = feedback_accuracy(window)
     return Situation(
@@ -46,7 +49,7 @@ def gather(
         version=champion.version,
         drift=drift,
         estimated_loss=estimated_loss,
-        standing_alarm=drift is None and _stands(journal.decisions(problem.name, limit=200), champion.version),
+        standing_alarm=drift is None and _stands(decisions, champion.version),
         feedback_correct=said.correct,
         feedback_total=said.total,
         new_labels=sum(item.label in problem.classes for item in labels),
@@ -63,6 +66,6 @@ def _stands(decisions: list[Decision], version: str) -> bool:
     return newest is not None and newest.alarm
 
 
-def _refused_until(decisions: list[Decision]) -> int:
-    """The last feedback that a refused challenger had learnt from: it takes newer labels to try again."""
-    return max((int(d.figures["labels_until"] or 0) for d in decisions if d.figures.get("refused")), default=0)
+def _judged_until(decisions: list[Decision]) -> int:
+    """The last feedback that a finished retraining looked at: it takes newer labels to start another."""
+    return max((int(d.figures["judged_until"] or 0) for d in decisions if "judged_until" in d.figures), default=0)

@@ -39,47 +39,72 @@ def batcher(work: Any, **changed: Any) -> Iterator[Batcher[str, int, int]]:
         made.close()
 
 
+async def queue(b: Batcher[str, int, int], *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
+    """Ask, and come back when all of them wait or run."""
+    tasks = [asyncio.ensure_future(b.ask(group, item)) for group, item in asked]
+    await asyncio.sleep(0)  # each task runs up to where it waits for its answer
+    return tasks
+
+
+async def behind(gate: Gate, b: Batcher[str, int, int], *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
+    """Ask while the one worker is held up by a first item, which is the first of the tasks."""
+    running = await queue(b, (asked[0][0], 0))
+    assert await asyncio.to_thread(gate.entered.wait, 20)
+    return [*running, *await queue(b, *asked)]
+
+
 def test_one_item_alone_is_run_at_once():
     gate = Gate()
     gate.open.set()
-    with batcher(gate) as b:
-        assert b.submit("m", 3).result(20) == 6
+
+    async def scenario() -> int:
+        with batcher(gate) as b:
+            return await b.ask("m", 3)
+
+    assert asyncio.run(scenario()) == 6
     assert gate.batches == [("m", [3])]
 
 
 def test_what_waits_together_runs_together_up_to_the_limit():
     gate, sizes = Gate(), []
-    with batcher(gate, observe=sizes.append) as b:
-        first = b.submit("m", 0)
-        assert gate.entered.wait(20)
-        others = [b.submit("m", i) for i in range(1, 7)]
-        gate.open.set()
-        assert [f.result(20) for f in (first, *others)] == [0, 2, 4, 6, 8, 10, 12]
+
+    async def scenario() -> list[int]:
+        with batcher(gate, observe=sizes.append) as b:
+            tasks = await behind(gate, b, *(("m", i) for i in range(1, 7)))
+            gate.open.set()
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [0, 2, 4, 6, 8, 10, 12]
     assert [items for _, items in gate.batches] == [[0], [1, 2, 3, 4], [5, 6]]
     assert sizes == [1, 4, 2]
 
 
 def test_a_batch_holds_one_group_and_each_keeps_its_order():
     gate = Gate()
-    with batcher(gate) as b:
-        b.submit("a", 0)
-        assert gate.entered.wait(20)
-        futures = [b.submit(group, item) for group, item in [("a", 1), ("b", 2), ("a", 3), ("b", 4)]]
-        gate.open.set()
-        assert [f.result(20) for f in futures] == [2, 4, 6, 8]
+
+    async def scenario() -> list[int]:
+        with batcher(gate) as b:
+            tasks = await behind(gate, b, ("a", 1), ("b", 2), ("a", 3), ("b", 4))
+            gate.open.set()
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [0, 2, 4, 6, 8]
     assert gate.batches[1:] == [("a", [1, 3]), ("b", [2, 4])]
 
 
 def test_an_item_that_fails_leaves_its_neighbours_alone():
     gate = Gate()
-    with batcher(gate) as b:
-        b.submit("m", 0)
-        assert gate.entered.wait(20)
-        good, bad = b.submit("m", 1), b.submit("m", -1)
-        gate.open.set()
-        assert good.result(20) == 2
-        with pytest.raises(ValueError, match="no -1"):
-            bad.result(20)
+
+    async def scenario() -> None:
+        with batcher(gate) as b:
+            _, good, bad = await behind(gate, b, ("m", 1), ("m", -1))
+            gate.open.set()
+            assert await good == 2
+            with pytest.raises(ValueError, match="no -1"):
+                await bad
+
+    asyncio.run(scenario())
+    assert gate.batches[1] == ("m", [1, -1])
 
 
 def test_a_batch_that_fails_fails_its_items_and_no_later_ones():
@@ -88,23 +113,28 @@ def test_a_batch_that_fails_fails_its_items_and_no_later_ones():
             raise ValueError("broken")
         return list(items)
 
-    with batcher(work) as b:
-        with pytest.raises(ValueError, match="broken"):
-            b.submit("m", 0).result(20)
-        assert b.submit("m", 1).result(20) == 1
+    async def scenario() -> int:
+        with batcher(work) as b:
+            with pytest.raises(ValueError, match="broken"):
+                await b.ask("m", 0)
+            return await b.ask("m", 1)
+
+    assert asyncio.run(scenario()) == 1
 
 
 def test_a_full_queue_refuses_at_once():
     gate = Gate()
-    with batcher(gate, max_waiting=2) as b:
-        running = b.submit("m", 0)
-        assert gate.entered.wait(20)
-        waiting = [b.submit("m", i) for i in (1, 2)]
-        with pytest.raises(Overloaded, match="too many"):
-            b.submit("m", 3)
-        assert b.waiting == 2
-        gate.open.set()
-        assert [f.result(20) for f in (running, *waiting)] == [0, 2, 4]
+
+    async def scenario() -> list[int]:
+        with batcher(gate, max_waiting=2) as b:
+            tasks = await behind(gate, b, ("m", 1), ("m", 2))
+            with pytest.raises(Overloaded, match="too many"):
+                await b.ask("m", 3)
+            assert b.waiting == 2
+            gate.open.set()
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [0, 2, 4]
 
 
 def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(monkeypatch):
@@ -115,10 +145,13 @@ def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(monkeypatch):
             raise SystemExit
         return list(items)
 
-    with batcher(work) as b:
-        with pytest.raises(Overloaded, match="stopped"):
-            b.submit("m", 0).result(20)
-        assert b.submit("m", 1).result(20) == 1
+    async def scenario() -> int:
+        with batcher(work) as b:
+            with pytest.raises(Overloaded, match="stopped"):
+                await b.ask("m", 0)
+            return await b.ask("m", 1)
+
+    assert asyncio.run(scenario()) == 1
 
 
 def test_a_hang_is_answered_in_time_and_the_batcher_recovers():
@@ -175,25 +208,32 @@ def test_asking_from_many_tasks_wakes_the_loop_once_a_batch():
 
 def test_a_caller_that_gave_up_is_not_run():
     gate = Gate()
-    with batcher(gate) as b:
-        b.submit("m", 0)
-        assert gate.entered.wait(20)
-        gone, stays = b.submit("m", 1), b.submit("m", 2)
-        assert gone.cancel()
-        gate.open.set()
-        assert stays.result(20) == 4
+
+    async def scenario() -> int:
+        with batcher(gate) as b:
+            _, gone, stays = await behind(gate, b, ("m", 1), ("m", 2))
+            gone.cancel()
+            await asyncio.sleep(0)  # it learns of it
+            gate.open.set()
+            return await stays
+
+    assert asyncio.run(scenario()) == 4
     assert gate.batches[1] == ("m", [2])
 
 
 def test_closing_finishes_what_waits_and_refuses_the_rest():
     gate = Gate()
     gate.open.set()
-    with batcher(gate) as b:
-        futures = [b.submit("m", i) for i in range(3)]
-        b.close()
-        assert [f.result(0) for f in futures] == [0, 2, 4]
-        with pytest.raises(Overloaded, match="stopping"):
-            b.submit("m", 9)
+
+    async def scenario() -> list[int]:
+        with batcher(gate) as b:
+            tasks = await queue(b, ("m", 0), ("m", 1), ("m", 2))
+            await asyncio.to_thread(b.close)
+            with pytest.raises(Overloaded, match="stopping"):
+                await b.ask("m", 9)
+            return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [0, 2, 4]
 
 
 def test_every_answer_goes_to_its_own_caller_under_load():

@@ -11,7 +11,7 @@ import pytest
 
 from menagerie.errors import ArtefactError, Overloaded, UnsupportedMedia
 from menagerie.inference.predictor import Predictor, load_predictor, softmax
-from menagerie.pictures import PictureStore
+from menagerie.pictures import PictureStore, at_random
 from menagerie.records import Prediction
 from tests.helpers import CLASSES, make_artefact, make_table_artefact, picture
 
@@ -112,6 +112,16 @@ def test_an_answer_that_is_no_number_is_refused_and_not_journaled(predictor, pic
     assert [one.id for one in kept] == [good.prediction_id]
 
 
+def test_an_embedding_beyond_float16_is_journaled_as_its_largest_number(predictor, pictures):
+    def huge(inputs: Any) -> Any:
+        return np.zeros((1, 3), np.float32), np.array([[1e9, -1e9, 2]], np.float32)
+
+    kept = Kept()
+    one = predictor.prepare(picture(), "me", pictures, 0.0)
+    dataclasses.replace(predictor, runtime=huge).answer([one], kept, pictures)
+    assert kept[0].embedding.tolist() == [65504, -65504, 2]
+
+
 def test_bytes_that_are_no_picture_are_refused(predictor, pictures):
     with pytest.raises(UnsupportedMedia):
         predictor.prepare(b"hello", "me", pictures, 0.0)
@@ -126,6 +136,22 @@ def test_wanted_inputs_are_kept_under_their_hash(predictor, tmp_path):
     assert path is not None
     again = predictor.kind.decode(path.read_bytes())
     assert np.abs(again.astype(int) - predictor.kind.decode(raw).astype(int)).max() < 16
+
+
+@pytest.mark.parametrize(("mode", "dropped"), [("all", 1), ("candidates", 0), ("off", 0)])
+def test_of_inputs_without_memory_only_the_wanted_count_as_dropped(predictor, tmp_path, mode, dropped):
+    def sure(inputs: Any) -> Any:
+        return np.array([[99, 0, 0]], np.float32), np.zeros((1, 3), np.float32)
+
+    pictures = PictureStore(tmp_path / "full", mode, max_bytes=10)
+    raw = next(raw for raw in map(picture, [(250, 0, 0), (0, 250, 0), (0, 0, 250)]) if not drawn(raw))
+    one = predictor.prepare(raw, "me", pictures, 0.0)
+    dataclasses.replace(predictor, runtime=sure).answer([one], Kept(), pictures)
+    assert pictures.dropped == dropped
+
+
+def drawn(raw: bytes) -> bool:
+    return at_random(hashlib.sha256(raw).hexdigest())
 
 
 def test_a_broken_model_is_never_loaded(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,8 +52,8 @@ def test_a_table_in_pieces_gives_valid_distances_too(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("dependent", [False, True])
-def test_false_alarms_come_at_the_stated_rate(dependent: bool) -> None:
-    repeats, alpha = 400, 0.05
+def test_false_alarms_come_at_the_stated_rate(dependent: bool, count: Callable[[int, int], int]) -> None:
+    repeats, alpha = count(400, 20_000), 0.05
     alarms = 0
     for seed in range(repeats):
         reference, window = drawn(seed, (80, 50))
@@ -103,8 +104,8 @@ def test_sizes_are_measured_but_decide_nothing() -> None:
     assert compared(reference, window, apart=()).detected
 
 
-def test_verdict_p_value_and_limit_say_the_same() -> None:
-    for seed in range(60):
+def test_verdict_p_value_and_limit_say_the_same(count: Callable[[int, int], int]) -> None:
+    for seed in range(count(60, 1000)):
         result = compared(*drawn(seed, (80, 60), brightness=0.35), alpha=0.05, permutations=99)
         above = [column for column in result.columns if column.group != SIZE and column.ks > result.threshold]
         assert result.detected == bool(above) == (result.p_value <= 0.05)

@@ -99,13 +99,13 @@ def test_a_changed_mind_is_a_new_label(journal: Journal, artefact: Artefact) -> 
     assert look(journal, artefact).new_labels == 1
 
 
-def test_labels_of_a_refused_challenger_are_not_counted_again(journal: Journal, artefact: Artefact) -> None:
+def test_labels_that_a_finished_retraining_saw_are_not_counted_again(journal: Journal, artefact: Artefact) -> None:
     label(journal, *["dog", "cat"] * 4)
     assert look(journal, artefact).new_labels == 4
-    decided(journal, figures={"refused": True, "labels_until": 6})
+    decided(journal, figures={"judged_until": 6, "promoted": False})
     assert look(journal, artefact).new_labels == 2
-    decided(journal, figures={"refused": False, "labels_until": 8})  # nothing to learn from: those may still come
-    assert look(journal, artefact).new_labels == 2
+    decided(journal, figures={"judged_until": 8, "promoted": True})  # also when that version is rolled back later
+    assert look(journal, artefact).new_labels == 0
 
 
 def test_feedback_is_that_on_the_window(journal: Journal, artefact: Artefact) -> None:
