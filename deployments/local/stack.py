@@ -129,9 +129,12 @@ def _prefect(settings: Settings, root: Path, *arguments: str) -> None:
 def _wait(settings: Settings, name: str, ready: Callable[[], bool]) -> None:
     """Until `ready`; a program that fails first, or is not ready in time, raises StackError with its log's tail."""
     start = said = time.monotonic()
+    pids: set[int] = set()
     while not ready():
         state = "STARTING" if name == "supervisord" else status(settings).get(name, "UNKNOWN")
-        if state in GONE_WRONG or time.monotonic() - start > PATIENCE:
+        pids |= {Supervisor(settings).pid(name)} - {0}
+        failed = state in GONE_WRONG or len(pids) > 1  # what fails late is RUNNING for a while, then begun anew
+        if failed or time.monotonic() - start > PATIENCE:
             raise StackError(f"{name} is not up ({state}); {log(settings, name)} ends with:\n{_tail(settings, name)}")
         if time.monotonic() - said > 5:
             said = time.monotonic()

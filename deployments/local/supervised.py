@@ -151,6 +151,13 @@ class Supervisor:
         """State of each program: RUNNING, STARTING, BACKOFF, FATAL, STOPPED ..."""
         return {str(info["name"]): str(info["statename"]) for info in self._call("getAllProcessInfo")}
 
+    def pid(self, name: str) -> int:
+        """The process id of a program; 0 where it does not run, or nothing answers."""
+        try:
+            return int(self._call("getProcessInfo", name)["pid"])
+        except _NO_ANSWER:
+            return 0
+
     def start(self, name: str) -> None:
         """Start a program that does not run."""
         if self.states()[name] not in ("STARTING", "RUNNING", "BACKOFF"):

@@ -45,8 +45,7 @@ deployments:
   entrypoint: leave.py:leave_a_file
   work_pool: {name: local}
   parameters: {name: left}
-  concurrency_limit: {limit: 1, collision_strategy: CANCEL_NEW}
-  schedules: [{interval: 5}]
+  schedules: [{interval: 10}]
 """
 
 
@@ -90,9 +89,8 @@ def command(process: psutil.Process) -> str:
         return ""
 
 
-def of_a_run(process: psutil.Process) -> bool:
-    """Whether the worker started it to run a flow, so that it ends by itself."""
-    return "prefect" in command(process) and not re.search("server start|worker start", command(process))
+def pids(settings: Settings) -> dict[str, int]:
+    return {name: supervised.Supervisor(settings).pid(name) for name in stack.status(settings)}
 
 
 def completed(settings: Settings) -> int:
@@ -104,8 +102,9 @@ def completed(settings: Settings) -> int:
         return sum(run["auto_scheduled"] for run in json.load(answer))
 
 
-def wait_for_a_scheduled_run(settings: Settings, before: int) -> None:
-    """Until the worker has run what the scheduler asked for, beyond the `before` runs of earlier."""
+def wait_for_a_scheduled_run(settings: Settings) -> None:
+    """Until the worker has run what the scheduler asked for, once more than now."""
+    before = completed(settings)
     deadline = time.monotonic() + 120
     while completed(settings) <= before:
         assert time.monotonic() < deadline, log(settings, "prefect-server").read_text()[-3000:]
@@ -120,13 +119,13 @@ def test_up_survives_the_killing_of_nearly_everything(
     assert f"http://127.0.0.1:{settings.service_port}" in capsys.readouterr().out
     assert set(stack.status(settings).values()) == {"RUNNING"}
     assert hosted(settings) == "sketches,pets"
-    wait_for_a_scheduled_run(settings, 0)
+    wait_for_a_scheduled_run(settings)
 
-    before = {process.pid for process in processes.marked(str(settings.home)) if not of_a_run(process)}
+    before = pids(settings)
+    assert len(set(before.values()) - {0}) == 4
     stack.up(settings, ["sketches", "pets"], root)  # does nothing where everything runs
-    assert before <= {process.pid for process in processes.marked(str(settings.home))}
+    assert pids(settings) == before
 
-    done = completed(settings)
     # Without the supervisor the service and MLflow live on, without a parent, and hold their ports.
     killed = [one for one in processes.marked(str(settings.home)) if re.search("supervisord|prefect", command(one))]
     for process in killed:
@@ -136,7 +135,7 @@ def test_up_survives_the_killing_of_nearly_everything(
     assert set(stack.status(settings).values()) == {"STOPPED"}
     stack.up(settings, ["sketches"], root)
     assert hosted(settings) == "sketches"
-    wait_for_a_scheduled_run(settings, done)
+    wait_for_a_scheduled_run(settings)
 
     stack.down(settings)
     assert processes.marked(str(settings.home)) == []
