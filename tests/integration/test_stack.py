@@ -46,6 +46,7 @@ deployments:
   work_pool: {name: local}
   parameters: {name: left}
   schedules: [{interval: 10}]
+  concurrency_limit: {limit: 1, collision_strategy: CANCEL_NEW}  # a run that is killed must give its slot back
 """
 
 
@@ -105,7 +106,7 @@ def completed(settings: Settings) -> int:
 def wait_for_a_scheduled_run(settings: Settings) -> None:
     """Until the worker has run what the scheduler asked for, once more than now."""
     before = completed(settings)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while completed(settings) <= before:
         assert time.monotonic() < deadline, log(settings, "prefect-server").read_text()[-3000:]
         time.sleep(0.5)
