@@ -33,7 +33,7 @@ backbone = "simple_cnn"
 epochs = {epochs}
 learning_rate = 2e-3
 batch_size = 32
-retrain_epochs = 2
+retrain_epochs = 8
 
 [gate]
 min_accuracy = {min_accuracy}
