@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -139,21 +137,6 @@ def load_artefact(folder: Path, fingerprint: str | None = None) -> Artefact:
     if missing := {MODEL, REFERENCE, PROBE} - manifest.files.keys():
         raise ArtefactError(f"{path}: names no {', '.join(sorted(missing))}")
     return Artefact(folder, manifest, found)
-
-
-def copy_artefact(artefact: Artefact, into: Path) -> Artefact:
-    """A verified copy at `into/<fingerprint>`; nothing half-written is ever seen under that name."""
-    target = into / artefact.fingerprint
-    if not target.exists():
-        draft = into / f".{artefact.fingerprint}.{os.getpid()}"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(artefact.folder, draft)
-        load_artefact(draft, artefact.fingerprint)
-        try:
-            draft.replace(target)
-        except OSError:  # another process finished the same copy first
-            shutil.rmtree(draft, ignore_errors=True)
-    return load_artefact(target, artefact.fingerprint)
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

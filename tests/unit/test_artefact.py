@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menagerie.artefact import MANIFEST, MODEL, PROBE, REFERENCE, Artefact, copy_artefact, load_artefact, sha256
+from menagerie.artefact import MANIFEST, MODEL, PROBE, REFERENCE, Artefact, load_artefact, sha256
 from menagerie.errors import ArtefactError
 from tests.fixtures.make_v1 import make_artefact
 
@@ -136,25 +136,3 @@ def test_arrays_that_would_run_code_are_not_read(artefact: Artefact) -> None:
     loaded = load_artefact(artefact.folder)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         loaded.probe()
-
-
-def test_a_copy_is_verified_and_lies_under_its_fingerprint(artefact: Artefact, tmp_path: Path) -> None:
-    copied = copy_artefact(artefact, tmp_path / "store")
-    assert copied.folder == tmp_path / "store" / artefact.fingerprint
-    assert copied.manifest == artefact.manifest
-    assert copy_artefact(artefact, tmp_path / "store") == copied
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [artefact.fingerprint]
-
-
-def test_a_copy_of_something_spoilt_is_never_seen(artefact: Artefact, tmp_path: Path) -> None:
-    artefact.model_path.write_bytes(b"spoilt since it was loaded")
-    with pytest.raises(ArtefactError):
-        copy_artefact(artefact, tmp_path / "store")
-    assert not (tmp_path / "store" / artefact.fingerprint).exists()
-
-
-def test_a_spoilt_copy_is_refused(artefact: Artefact, tmp_path: Path) -> None:
-    copied = copy_artefact(artefact, tmp_path / "store")
-    copied.model_path.write_bytes(b"spoilt")
-    with pytest.raises(ArtefactError, match=r"model\.onnx: sha256"):
-        copy_artefact(artefact, tmp_path / "store")

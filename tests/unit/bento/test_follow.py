@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bento.follow import COPIES_KEPT, Follower, Hosted, Swaps
-from menagerie.artefact import Artefact, copy_artefact
+from menagerie.artefact import Artefact, load_artefact
 from menagerie.errors import ArtefactError, Overloaded
 from menagerie.inference.predictor import Predictor
 from menagerie.records import ModelRef, Pointer
@@ -39,7 +39,8 @@ class Channel:
         self.fetches += 1
         if fingerprint not in self.held:
             raise ArtefactError("not there")
-        return copy_artefact(self.held[fingerprint], into)
+        copied = Path(shutil.copytree(self.held[fingerprint].folder, into / fingerprint, dirs_exist_ok=True))
+        return load_artefact(copied, fingerprint)
 
 
 @pytest.fixture
