@@ -35,10 +35,15 @@ def use_ephemeral_server_unless_up() -> None:
     os.environ["PREFECT_API_URL"] = api if _answers(api) else _start_temporary(settings)
 
 
-def _start_temporary(settings: Settings) -> str:
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def _start_temporary(settings: Settings) -> str:
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
     with (settings.home / "prefect" / "temporary-server.log").open("wb") as log:

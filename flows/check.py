@@ -23,8 +23,6 @@ def check(problem: str | None = None) -> dict[str, str]:
 @task(task_run_name="look at {problem.name}", persist_result=False)
 def look(problem: Problem) -> str:
     """One problem. Only a decision that changes something is kept: this runs every minute."""
-    if aliases_lag(problem):
-        follow_aliases(problem)
     quorum = get_settings().quorum
     journal = open_journal()
     champion, artefact = champion_of(problem)
@@ -35,4 +33,6 @@ def look(problem: Problem) -> str:
     if decision.action == "retrain":
         journal.add_decision(decision)
         announce_decision(decision)
+    if aliases_lag(problem):  # last: a registry that is down does not keep labels from being looked at
+        follow_aliases(problem)
     return decision.action

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.events import announce_decision
 from menagerie.artefact import Artefact
+from menagerie.errors import ConfigurationError
 from menagerie.journal import open_journal
 from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
 from menagerie.monitoring.performance import estimate_accuracy
@@ -17,7 +18,7 @@ from menagerie.monitoring.policy import decide
 from menagerie.monitoring.report import ReportFiles, render
 from menagerie.monitoring.situation import gather
 from menagerie.monitoring.windows import without_repeats
-from menagerie.problems import Problem, load_problem
+from menagerie.problems import Problem, available, load_problem
 from menagerie.records import Decision, ModelRef, Window, now
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
@@ -95,8 +96,6 @@ def for_each(names: list[str], look: Callable[[Problem], str]) -> dict[str, str]
 
 def champion_of(problem: Problem) -> tuple[ModelRef, Artefact]:
     """What serves, and its verified artefact."""
-    from menagerie.errors import ConfigurationError
-
     channel = open_channel()
     champion = channel.pointer(problem.name).champion
     if champion is None:
@@ -106,8 +105,6 @@ def champion_of(problem: Problem) -> tuple[ModelRef, Artefact]:
 
 def served_problems() -> list[str]:
     """Problems that have a champion."""
-    from menagerie.problems import available
-
     channel = open_channel()
     return [name for name in available() if channel.pointer(name).champion is not None]
 

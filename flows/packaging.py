@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from flows._server import free_port
 from menagerie.artefact import Artefact
 from menagerie.records import Check, ModelRef
 
@@ -82,7 +82,7 @@ def query_bento(
         attempt_seconds: How long one answer may take.
     """
     with tempfile.TemporaryDirectory() as home:
-        port = _free_port()
+        port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MENAGERIE_")}
         environment |= {"MENAGERIE_HOME": home, "MENAGERIE_UI": "false", "MENAGERIE_KEEP_PICTURES": "off"}
         log = Path(home) / "log"
@@ -135,9 +135,3 @@ def _ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> bool:
             pass
         time.sleep(0.2)
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

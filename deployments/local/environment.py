@@ -45,7 +45,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # Leases on disk outlive a SIGKILL of the server; in memory, its default, a deployment that may run once at a
-        # time would never run again after one. Short, because only an expired lease gives its slot back.
+        # time was seen to have every run cancelled after one. Short, because only an expired lease gives its slot back.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -20,28 +20,28 @@ from menagerie.errors import Overloaded
 logger = logging.getLogger(__name__)
 
 G = TypeVar("G", bound=Hashable)
-I = TypeVar("I")  # noqa: E741  (an item, beside a group and a result)
+Item = TypeVar("Item")
 R = TypeVar("R")
 
 _ABANDONED_MAX = 4  # hung threads replaced for each worker; more would only hang as well
 
 
 @dataclass(eq=False)
-class _Job(Generic[G, I, R]):
+class _Job(Generic[G, Item, R]):
     group: G
-    item: I
+    item: Item
     future: asyncio.Future[R]
 
 
 @dataclass(eq=False)
-class _Worker(Generic[G, I, R]):
-    batch: Sequence[_Job[G, I, R]] = ()
+class _Worker(Generic[G, Item, R]):
+    batch: Sequence[_Job[G, Item, R]] = ()
     since: float = 0.0  # when the batch was taken
     abandoned: bool = False
     thread: threading.Thread = field(init=False)
 
 
-class Batcher(Generic[G, I, R]):
+class Batcher(Generic[G, Item, R]):
     """Runs items in batches of one group each.
 
     Args:
@@ -56,7 +56,7 @@ class Batcher(Generic[G, I, R]):
 
     def __init__(
         self,
-        run: Callable[[G, Sequence[I]], Sequence[R | Exception]],
+        run: Callable[[G, Sequence[Item]], Sequence[R | Exception]],
         *,
         threads: int,
         batch_max: int,
@@ -66,12 +66,12 @@ class Batcher(Generic[G, I, R]):
     ) -> None:
         self._run, self._observe = run, observe
         self._batch_max, self._max_waiting, self._patience = batch_max, max_waiting, patience
-        self._queue: deque[_Job[G, I, R]] = deque()
+        self._queue: deque[_Job[G, Item, R]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._abandoned = 0
         self._may_abandon = _ABANDONED_MAX * threads
-        self._workers: set[_Worker[G, I, R]] = set()
+        self._workers: set[_Worker[G, Item, R]] = set()
         with self._changed:
             for _ in range(threads):
                 self._start_worker()
@@ -81,7 +81,7 @@ class Batcher(Generic[G, I, R]):
         """Items queued now."""
         return len(self._queue)
 
-    async def ask(self, group: G, item: I) -> R:
+    async def ask(self, group: G, item: Item) -> R:
         """Run an item, from an event loop.
 
         Raises:
@@ -110,7 +110,7 @@ class Batcher(Generic[G, I, R]):
             self._queue.clear()
         _deliver(left, [Overloaded("the service is stopping")] * len(left))
 
-    def _put(self, job: _Job[G, I, R]) -> None:
+    def _put(self, job: _Job[G, Item, R]) -> None:
         with self._changed:
             if not self._closed and len(self._queue) < self._max_waiting:
                 self._queue.append(job)
@@ -121,12 +121,12 @@ class Batcher(Generic[G, I, R]):
         raise Overloaded("the service is stopping" if closed else "too many requests are waiting; try again later")
 
     def _start_worker(self) -> None:
-        worker: _Worker[G, I, R] = _Worker()
+        worker: _Worker[G, Item, R] = _Worker()
         worker.thread = threading.Thread(target=self._work, args=(worker,), name="menagerie-batch", daemon=True)
         self._workers.add(worker)
         worker.thread.start()
 
-    def _work(self, worker: _Worker[G, I, R]) -> None:
+    def _work(self, worker: _Worker[G, Item, R]) -> None:
         try:
             while self._take(worker):
                 self._run_batch(worker.batch)
@@ -137,7 +137,7 @@ class Batcher(Generic[G, I, R]):
         finally:
             self._gone(worker)
 
-    def _take(self, worker: _Worker[G, I, R]) -> bool:
+    def _take(self, worker: _Worker[G, Item, R]) -> bool:
         """Wait for a batch; False when there will be none."""
         with self._changed:
             while not self._queue:
@@ -148,17 +148,17 @@ class Batcher(Generic[G, I, R]):
             worker.since = time.monotonic()
             return True
 
-    def _pop_batch(self) -> list[_Job[G, I, R]]:
+    def _pop_batch(self) -> list[_Job[G, Item, R]]:
         first = self._queue.popleft()
-        batch: list[_Job[G, I, R]] = [first]
-        others: list[_Job[G, I, R]] = []
+        batch: list[_Job[G, Item, R]] = [first]
+        others: list[_Job[G, Item, R]] = []
         while self._queue and len(batch) < self._batch_max:
             job = self._queue.popleft()
             (batch if job.group == first.group else others).append(job)
         self._queue.extendleft(reversed(others))
         return batch
 
-    def _run_batch(self, batch: Sequence[_Job[G, I, R]]) -> None:
+    def _run_batch(self, batch: Sequence[_Job[G, Item, R]]) -> None:
         jobs = [job for job in batch if not job.future.done()]  # some callers may have given up
         if not jobs:
             return
@@ -170,7 +170,7 @@ class Batcher(Generic[G, I, R]):
             results = [error] * len(jobs)
         _deliver(jobs, results)
 
-    def _gone(self, worker: _Worker[G, I, R]) -> None:
+    def _gone(self, worker: _Worker[G, Item, R]) -> None:
         with self._changed:
             self._workers.discard(worker)
             lost, worker.batch = worker.batch, ()
@@ -193,7 +193,7 @@ class Batcher(Generic[G, I, R]):
                 self._start_worker()
 
 
-def _deliver(jobs: Sequence[_Job[G, I, R]], results: Sequence[R | Exception]) -> None:
+def _deliver(jobs: Sequence[_Job[G, Item, R]], results: Sequence[R | Exception]) -> None:
     """Hand results over: one wake-up for each event loop that waits, not one for each item."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[R], R | Exception]]] = {}
     for job, result in zip(jobs, results, strict=True):
