@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._processes import ROOT, environment, nothing_left
+from menagerie.problems import available, load_problem
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,51 @@ def timed(command: Sequence[str], variables: dict[str, str], mark: str) -> tuple
     return done.stdout, time.monotonic() - began
 
 
-def train_cold(problem: str, folder: Path, *, release: bool = False) -> Cold:
-    """Train ours in an empty home at `folder / "home"`."""
+def train_cold(
+    problem: str, folder: Path, *, release: bool = False, judge: bool = False, problems_dir: Path | None = None
+) -> Cold:
+    """Train ours in an empty home at `folder / "home"`.
+
+    Args:
+        problem: Its name.
+        folder: For the home and the result.
+        release: Make the artefact the champion of that home.
+        judge: Measure also how certain it is with reason, after its time has been taken.
+        problems_dir: Where the problem's file lies; where the caller's settings say, if not given.
+    """
     home, result = folder / "home", folder / "ours.json"
-    command = [sys.executable, "-m", "benchmarks._ours", problem, str(result), *(["--release"] if release else [])]
-    _, seconds = timed(command, environment(home, str(home)), str(home))
+    options = [*(["--release"] if release else []), *(["--judge"] if judge else [])]
+    variables = environment(home, str(home), **problem_setting(problems_dir))
+    command = [sys.executable, "-m", "benchmarks._ours", problem, str(result), str(time.time()), *options]
+    _, seconds = timed(command, variables, str(home))
     return Cold(json.loads(result.read_text(encoding="utf-8")), seconds)
+
+
+def problem_setting(problems_dir: Path | None) -> dict[str, str]:
+    """The setting that makes a child take its problem from this folder."""
+    return {"problems_dir": str(problems_dir)} if problems_dir else {}
+
+
+def copy_problem(name: str, folder: Path, *, seed: int, limit: int | None = None) -> Path:
+    """A folder with a copy of a problem's file that has another seed and, where given, fewer pictures of each split.
+
+    Raises:
+        ConfigurationError: there is no such problem.
+    """
+    load_problem(name)
+    text = with_value(available()[name].read_text(encoding="utf-8"), "training", "seed", seed)
+    if limit is not None:
+        text = with_value(text, "source", "limit", limit)
+        text = with_value(text, "validation", "min_per_class", 1)  # or few pictures of many classes are refused
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def with_value(text: str, section: str, key: str, value: int) -> str:
+    """TOML with `key = value` in `[section]`, instead of the value that it may have."""
+    if f"\n[{section}]\n" not in text:
+        return f"{text.rstrip()}\n\n[{section}]\n{key} = {value}\n"
+    head, body, rest = re.split(rf"(?s)(?<=\n)\[{section}\]\n(.*?)(?=\n\[|\Z)", text, maxsplit=1)
+    lines = [line for line in body.splitlines() if not re.match(rf"{key}\s*=", line)]
+    return head + "\n".join([f"[{section}]", f"{key} = {value}", *lines]) + rest

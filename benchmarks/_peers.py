@@ -57,15 +57,25 @@ def weights_of(problem: Problem) -> Path:
     sys.exit(f"the peer starts from a weights file, and {own} is none: set MENAGERIE_WEIGHTS to one")
 
 
-def write_job(path: Path, problem: Problem, splits: dict[str, Any]) -> Path:
-    """What a peer needs to know of a problem. `splits`: `train` and `test`, lists of file and label."""
+def write_job(
+    path: Path, problem: Problem, splits: dict[str, Any], resize: int | None = None, size: int | None = None
+) -> Path:
+    """What a peer needs to know of a problem.
+
+    Args:
+        path: Of the file to write.
+        problem: What is learnt or served.
+        splits: `train` and `test`, lists of file and label.
+        resize: Pixels of the shorter side; the problem's, if not given.
+        size: Pixels of the central square; the problem's, if not given.
+    """
     assert problem.input.kind == "image", "the backbones of peers take nothing else"
     job = {
         "backbone": problem.model.backbone,
         "weights": str(weights_of(problem)),
         "classes": problem.classes,
-        "resize": problem.input.resize,
-        "size": problem.input.size,
+        "resize": resize or problem.input.resize,
+        "size": size or problem.input.size,
         "train": splits["train"],
         "test": splits["test"],
     }

@@ -85,8 +85,16 @@ _SCHEMAS: Json = {
         label=_STRING,
         confidence={"type": "number", "minimum": 0, "maximum": 1},
         probabilities={"type": "object", "additionalProperties": {"type": "number"}},
-        prediction_set={"type": ["array", "null"], "items": _STRING},
-        in_distribution={"type": ["boolean", "null"]},
+        prediction_set={
+            "type": ["array", "null"],
+            "items": _STRING,
+            "description": "the classes that may be the truth, the most probable first; empty: unsure; "
+            "null: this model has none",
+        },
+        in_distribution={
+            "type": ["boolean", "null"],
+            "description": "false: unlike anything the model learnt from; null: this model cannot tell",
+        },
         journaled={"type": "boolean", "description": "committed before this answer left"},
         model=_object(name=_STRING, version=_STRING, variant=_STRING, fingerprint=_STRING),
     ),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
@@ -14,16 +11,21 @@ from flows import packaging
 from flows.events import announce
 from menagerie import data
 from menagerie.artefact import Artefact
-from menagerie.building import answers_of
+from menagerie.cards import write_card
 from menagerie.data import Dataset
+from menagerie.data.readings import record
 from menagerie.errors import ConfigurationError
+from menagerie.evaluation.evidence import Evidence
+from menagerie.evaluation.verdict import figure, outcome, verdict_document
 from menagerie.journal import open_journal
+from menagerie.measuring import answers_of
 from menagerie.problems import Problem, load_problem
-from menagerie.promotion import Scores, judge
+from menagerie.promotion import judge
 from menagerie.records import MODEL_PROMOTED, Check, ModelRef, Verdict
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
+from menagerie.weighing import gather
 
 QUESTIONS = 24
 
@@ -65,19 +67,22 @@ def weigh(problem: Problem, challenger: ModelRef, champion: ModelRef | None, aft
     log.info("building the Bento of version %s", challenger.version)
     released = ask_release(artefact, challenger, dataset)
     old = open_channel().fetch(champion.fingerprint, _artefacts()) if champion else None
+    against = f"against version {champion.version}" if champion else "the first one"
+    record(problem.name, dataset.manifest.fingerprint, who="promote", what=f"version {challenger.version}, {against}")
+    evidence = gather(dataset, artefact, old, released)
     verdict = judge(
         problem.name,
         challenger,
         champion,
+        evidence,
         classes=problem.classes,
-        golden=_scores(artefact, old, dataset, "golden"),
-        recent=_scores(artefact, old, dataset, "recent") if len(dataset.of("recent")) else None,
         after_drift=after_drift,
-        released=released,
         gate=problem.gate,
     )
     open_journal().add_verdict(verdict)
-    _show(verdict, artefact)
+    _show(verdict, evidence, artefact)
+    if verdict.promote:
+        runs.log_files(artefact.manifest.run_id, write_card(dataset, artefact, verdict, evidence), "card")
     return verdict
 
 
@@ -85,7 +90,7 @@ def ask_release(artefact: Artefact, ref: ModelRef, dataset: Dataset) -> Check:
     """Build the Bento, serve it in a process of its own and compare its answers with the runtime's."""
     rows = dataset.of("golden")[:QUESTIONS]
     raws = [Path(dataset.manifest.rows[i].path).read_bytes() for i in rows]
-    expected = answers_of(artefact.model_path, dataset.inputs[rows]).probabilities
+    expected = answers_of(artefact, dataset.inputs[rows]).probabilities
     return packaging.query_bento(packaging.build_bento(artefact, ref), artefact, raws, expected)
 
 
@@ -129,28 +134,11 @@ def _followed(problem: Problem) -> Path:
     return get_settings().home / "cache" / f"aliases-{problem.name}"
 
 
-def _scores(new: Artefact, old: Artefact | None, dataset: Dataset, split: data.Split) -> tuple[Scores, Scores | None]:
-    rows = dataset.of(split)
-    truth, inputs = dataset.labels()[rows], np.asarray(dataset.inputs[rows])
-
-    def of(artefact: Artefact) -> Scores:
-        answers = answers_of(artefact.model_path, inputs).probabilities
-        return Scores(truth, in_order(answers, artefact.manifest.classes, dataset.problem.classes))
-
-    return of(new), of(old) if old else None
-
-
-def in_order(probabilities: NDArray[np.float32], known: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float32]:
-    """Columns in the order of `wanted`: a champion may be older than a class of the problem, which then gets 0."""
-    found = np.zeros((len(probabilities), len(wanted)), np.float32)
-    for place, name in enumerate(wanted):
-        if name in known:
-            found[:, place] = probabilities[:, list(known).index(name)]
-    return found
-
-
-def _show(verdict: Verdict, artefact: Artefact) -> None:
+def _show(verdict: Verdict, evidence: Evidence, artefact: Artefact) -> None:
     log = get_run_logger()
+    for check in verdict.checks:
+        passed = "yes" if check.passed else "NO"
+        log.info("%-24s %-4s %s (limit %s) %s", check.name, passed, figure(check.figure), check.limit, check.detail)
     rows = [
         {
             "check": c.name,
@@ -161,21 +149,8 @@ def _show(verdict: Verdict, artefact: Artefact) -> None:
         }
         for c in verdict.checks
     ]
-    outcome = "promote" if verdict.promote else "refuse"
-    create_table_artifact(rows, key=f"verdict-{verdict.problem}", description=f"{outcome} {verdict.challenger.version}")
-    for row in rows:
-        log.info("%-24s %-4s %s (limit %s) %s", *row.values())
-    lines = ["| " + " | ".join(map(str, row.values())) + " |" for row in rows]
-    table = "\n".join(
-        [
-            f"# {outcome} {verdict.problem} {verdict.challenger.version}",
-            "",
-            "| " + " | ".join(rows[0]) + " |",
-            "|---" * len(rows[0]) + "|",
-            *lines,
-        ]
-    )
-    runs.log_document(artefact.manifest.run_id, table + "\n", "verdict.md")
+    create_table_artifact(rows, key=f"verdict-{verdict.problem}", description=outcome(verdict))
+    runs.log_document(artefact.manifest.run_id, verdict_document(verdict, evidence), "verdict.md")
 
 
 def _artefacts() -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow, get_run_logger, task
 
 from flows.events import announce_decision
@@ -17,6 +15,7 @@ from menagerie.problems import Problem, load_problem
 from menagerie.records import Action, Decision
 from menagerie.settings import get_settings
 from menagerie.tracking import versions
+from menagerie.trunks import Start
 
 
 @flow(name="retrain", flow_run_name="retrain-{problem}")
@@ -33,7 +32,7 @@ def retrain(
         return _conclude(loaded, labelled, "nothing", f"Nothing to learn from: {_missing(labelled)}", promoted=False)
     log.info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
     dataset = prepare_data(loaded, labelled)
-    learn(dataset, kind="retrain", start=weights_of_champion(loaded))
+    learn(dataset, kind="retrain", start=champion_to_go_on_from(loaded))
     outcome = promote(problem, after_drift=_answers_alarm(loaded, decision_id))
     if outcome["promoted"]:
         return _conclude(loaded, labelled, "nothing", f"Version {outcome['version']} was promoted", promoted=True)
@@ -42,14 +41,18 @@ def retrain(
     return _conclude(loaded, labelled, action, reason, promoted=False)
 
 
-@task(task_run_name="weights of {problem.name}", retries=1, persist_result=False)
-def weights_of_champion(problem: Problem) -> Path | None:
-    """What to go on from; None, to start anew, where the champion is another network than the problem now names."""
+@task(task_run_name="champion of {problem.name}", retries=1, persist_result=False)
+def champion_to_go_on_from(problem: Problem) -> Start | None:
+    """None, to start anew, where the champion is another network than the problem now names, or takes other inputs."""
     champion, artefact = champion_of(problem)
-    if artefact.manifest.classes != problem.classes or artefact.manifest.backbone != problem.model.backbone:
-        get_run_logger().warning("version %s has other classes or another backbone: starting anew", champion.version)
+    manifest = artefact.manifest
+    now = (problem.classes, problem.model.backbone, problem.input)
+    bare = problem.training.head == "logistic" and not manifest.forms  # made before trunks could be taken out
+    if bare or (manifest.classes, manifest.backbone, manifest.input) != now:
+        get_run_logger().warning("version %s has other classes, backbone or inputs: starting anew", champion.version)
         return None
-    return versions.download(problem, champion, get_settings().home / "cache" / "versions")[1]
+    folder = get_settings().home / "cache" / "versions"
+    return Start(*versions.download(problem, champion, folder), version=champion.version)
 
 
 @task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)

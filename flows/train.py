@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -14,35 +15,37 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from menagerie import building
 from menagerie.artefact import Artefact, sha256
+from menagerie.building import Built
 from menagerie.data import Dataset, extend, prepare
 from menagerie.data.feedback import Gathered
-from menagerie.models.factory import weights_file
+from menagerie.data.illustrate import Seen, illustrate
+from menagerie.inference.confidence import Confidence
 from menagerie.problems import Problem, load_problem
 from menagerie.records import ModelRef
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
-from menagerie.training import Trained, material_of
-from menagerie.training import train as train_network
+from menagerie.trunks import Start
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP_SECONDS = 7 * 86400  # how long the checkpoints of a run that was given up are kept
 
 
 @flow(name="train", flow_run_name="train-{problem}")
-def train(problem: str = "sketches") -> dict[str, str]:
-    """Train a new challenger from a problem's own data."""
+def train(problem: str = "sketches", processes: int = 1) -> dict[str, str]:
+    """Train a new challenger from a problem's own data; a network, where one is trained, by several processes."""
     loaded = load_problem(problem)
     dataset = prepare_data(loaded)
-    return _named(learn(dataset, kind="train"))
+    return _named(learn(dataset, kind="train", processes=processes))
 
 
-def learn(dataset: Dataset, *, kind: runs.RunKind, start: Path | None = None) -> ModelRef:
-    """What `train` and `retrain` share: fit, build, register, within one MLflow run."""
+def learn(dataset: Dataset, *, kind: runs.RunKind, start: Start | None = None, processes: int = 1) -> ModelRef:
+    """What `train` and `retrain` share: build and register, within one MLflow run."""
     commit = building.git_commit(ROOT)
-    run_id = runs.start_run(dataset, kind, commit)
+    run_id = runs.start_run(dataset, kind, commit, start.version if start else None)
     try:
-        trained = fit(dataset, run_id, start)
-        challenger = register(dataset, trained, run_id, commit)
+        built = build(dataset, run_id, commit, start, processes)
+        challenger = register(dataset, built, run_id)
+        report_data(dataset, built, run_id)
     except BaseException:
         runs.finish_run(run_id, failed=True)
         raise
@@ -64,45 +67,69 @@ def prepare_data(problem: Problem, labelled: Gathered | None = None) -> Dataset:
     return dataset
 
 
-@task(task_run_name="fit {dataset.problem.name}", persist_result=False)
-def fit(dataset: Dataset, run_id: str, start: Path | None) -> Trained:
-    """Train; a run killed on the way goes on from its last epoch when it is started again."""
+@task(task_run_name="build {dataset.problem.name}", persist_result=False)
+def build(dataset: Dataset, run_id: str, commit: str, start: Start | None, processes: int) -> Built:
+    """Train, export, measure; a training killed on the way goes on from its last epoch when it is started again."""
     log = get_run_logger()
     step = 0
 
     def report(figures: dict[str, float | str]) -> None:
         nonlocal step
         step += 1
-        if step % 10 == 0 or figures["phase"] == "network":
-            log.info(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
+        log.info(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
         runs.log_epoch(run_id, figures, step)
 
-    return train_network(dataset.problem, material_of(dataset), checkpoints(dataset, start), start=start, report=report)
+    folder = checkpoints(dataset, start)
+    return building.make(
+        dataset,
+        folder / "built",
+        run_id=run_id,
+        git_commit=commit,
+        start=start,
+        checkpoints=folder,
+        processes=processes,
+        report=report,
+    )
 
 
 @task(task_run_name="register {dataset.problem.name}", retries=1, retry_delay_seconds=5, persist_result=False)
-def register(dataset: Dataset, trained: Trained, run_id: str, commit: str) -> ModelRef:
-    """Export, measure the exported bytes, add the version to the registry as challenger."""
+def register(dataset: Dataset, built: Built, run_id: str) -> ModelRef:
+    """Add the version to the registry as challenger, with its figures and pictures."""
+    artefact = built.artefact
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        built = building.build_artefact(dataset, trained, folder / "artefact", run_id=run_id, git_commit=commit)
-        artefact, pictures = built.artefact, building.draw_pictures(built, trained, folder)
-        runs.log_results(run_id, artefact.manifest.metrics | {"training_seconds": trained.seconds}, pictures)
-        challenger = versions.register(dataset.problem, artefact, building.save_weights(trained, folder))
-        _show(artefact, challenger)
+        pictures = building.draw_pictures(dataset, built, Path(name))
+        runs.log_results(run_id, artefact.manifest.metrics | {"training_seconds": built.seconds}, pictures)
+    challenger = versions.register(dataset.problem, artefact, built.weights)
+    _show(artefact, challenger)
     return challenger
 
 
-def checkpoints(dataset: Dataset, start: Path | None) -> Path:
-    """A folder for this very run: same problem file, data, first weights and torch. Old ones are removed."""
-    import torch
+@task(task_run_name="data report of {dataset.problem.name}", persist_result=False)
+def report_data(dataset: Dataset, built: Built, run_id: str) -> None:
+    """What the model shows of its data: doubtful labels, near-duplicates, worst mistakes, with pictures."""
+    confidence = Confidence.from_manifest(built.artefact.manifest)
+    held_out = confidence.probabilities(built.held_out_logits)
+    with tempfile.TemporaryDirectory() as name:
+        seen = Seen(built.held_out, held_out, built.golden.probabilities)
+        report = illustrate(dataset, Path(name), seen)
+        runs.log_files(run_id, sorted(Path(name).iterdir()), "data")
+    key = f"data-{dataset.problem.name}"
+    create_markdown_artifact(report.markdown(), key=key, description="Data report, with what the model shows")
 
-    first = start or weights_file(dataset.problem)
+
+def checkpoints(dataset: Dataset, start: Start | None) -> Path:
+    """A folder for this very run: same problem file, data, first weights and torch. Old ones are removed."""
+    if start is not None:
+        first: Path | None = start.weights
+    else:
+        from menagerie.models.factory import weights_file  # needs torch, which a logistic head does not
+
+        first = weights_file(dataset.problem)
     facts = [
         dataset.problem.model_dump_json(),
         dataset.manifest.fingerprint,
         first and sha256(first),
-        torch.__version__,
+        version("torch"),
     ]
     folder = get_settings().home / "checkpoints" / dataset.problem.name
     for other in folder.glob("*"):

@@ -99,7 +99,7 @@ def make_table_artefact(folder: Path, problem: str = "mushrooms", columns: Seque
 def _complete(
     folder: Path, spec: ImageInput | TabularInput, classes: Sequence[str], problem: str, probes: np.ndarray
 ) -> Artefact:
-    logits, embeddings = OnnxRuntime(folder / MODEL)(probes)
+    logits, embeddings, _ = OnnxRuntime(folder / MODEL)(probes)
     statistics = tuple(make_kind(spec).statistics)
     reference = Reference(
         statistics=np.zeros((2, len(statistics)), np.float32),

@@ -10,11 +10,23 @@ import gradio as gr
 
 from bento.host import Host
 from menagerie.errors import MenagerieError
+from menagerie.inference.predictor import Answer
 from menagerie.records import NONE_OF_THESE
 
 CLIENT = "page"  # one untrusted client: the page cannot tell its visitors apart
 BARS = 6
 SWEEP_EVERY, FORGET_AFTER = 600, 3600  # seconds: Gradio keeps uploads as files, with all that is in them
+
+
+def certainty(found: Answer) -> list[str]:
+    """What an answer says of its own certainty, in a line each; nothing where the model cannot tell."""
+    lines = []
+    if found.prediction_set is not None:
+        few = 0 < len(found.prediction_set) <= BARS
+        lines.append(f"**{' or '.join(found.prediction_set)}**" if few else "**unsure**")
+    if found.in_distribution is False:
+        lines.append("unlike anything it learnt")
+    return lines
 
 
 def build(host: Host) -> gr.Blocks:
@@ -62,7 +74,8 @@ def build(host: Host) -> gr.Blocks:
                     "",
                 ]
             labels = [*predictor.classes, NONE_OF_THESE]
-            about = f"{found.model['name']}, version {found.model['version']} · {found.latency_ms:.0f} ms"
+            model_line = f"{found.model['name']}, version {found.model['version']} · {found.latency_ms:.0f} ms"
+            about = "\n\n".join([*certainty(found), model_line])
             return [
                 gr.update(value=path, visible=True),
                 found.probabilities,

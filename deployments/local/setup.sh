@@ -21,7 +21,7 @@ python="$venv/bin/python"
 
 with_uv() {
     "$python" -m pip install --quiet --disable-pip-version-check "uv==$uv_version" &&
-        "$venv/bin/uv" pip install --python "$python" -r requirements.lock &&
+        "$venv/bin/uv" pip install --python "$python" --compile-bytecode -r requirements.lock &&
         "$venv/bin/uv" pip install --python "$python" --no-deps -e .
 }
 if ! with_uv; then

@@ -1,9 +1,10 @@
 """What is served: files that cannot run code, a manifest that names them by sha256, verified before every use.
 
 manifest.json     what the model is and what was measured on these very bytes; its own sha256 is the fingerprint
-model.onnx        input [n, *shape] -> `logits` float32 [n, classes], `embedding` float32 [n, d <= 64]
+model.onnx        input [n, *shape] -> float32 `logits` [n, classes], `embedding` [n, d <= 64] and, mostly, `ood` [n]
+model.int8.onnx   the same, quantised; where that pays
 reference.npz     the window the champion was judged on: what the journal is compared with
-probe.npz         a few inputs and the logits they must give, checked before a service swaps to this model
+probe.npz         a few inputs and the logits that each form must give, checked before a service swaps to this model
 """
 
 from __future__ import annotations
@@ -23,7 +24,29 @@ from menagerie.errors import ArtefactError
 from menagerie.problems import ImageInput, TabularInput
 
 MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.npz", "probe.npz"
+MODEL_INT8 = "model.int8.onnx"
 WEIGHTS = "weights.safetensors"  # torch's, beside the artefact in the registry: for further training, never served
+
+
+class Form(BaseModel):
+    """One way to run the model, and what was measured of it where the artefact was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime: Literal["onnxruntime", "openvino"]
+    precision: Literal["fp32", "bf16", "int8"]
+    file: str
+    requires: tuple[str, ...] = Field((), description="processor features, any one of which is enough; none: any")
+    milliseconds: float | None = Field(None, description="of the processor for one input in batches of 8, one thread")
+    milliseconds_1: float | None = Field(None, description="the same, one input at a time")
+    accuracy: float | None = Field(None, description="on validation")
+    accepted: bool
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """`<runtime>_<precision>`, as in the names of the probe's logits."""
+        return f"{self.runtime}_{self.precision}"
 
 
 class Manifest(BaseModel):
@@ -37,8 +60,10 @@ class Manifest(BaseModel):
     input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
     statistics: tuple[str, ...]
     backbone: str
-    runtime: Literal["onnxruntime"] = "onnxruntime"
-    precision: Literal["fp32"] = "fp32"
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    model_file: str = MODEL
+    forms: tuple[Form, ...] = Field((), description="accepted ones first, fastest first; the first was judged")
     calibration: dict[str, float] | None = None
     thresholds: dict[str, float] | None = None
     metrics: dict[str, float]
@@ -72,18 +97,19 @@ class Artefact:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX file."""
-        return self.folder / MODEL
+        """The ONNX file that was judged."""
+        return self.folder / self.manifest.model_file
 
     def reference(self) -> Reference:
         """The reference window."""
         arrays = _read_arrays(self.folder / REFERENCE)
         return Reference(**{name: arrays[name] for name in Reference.__dataclass_fields__})
 
-    def probe(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Probe inputs [m, *shape] and the logits [m, classes] they gave when the artefact was made."""
+    def probe(self, form: str = "") -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Probe inputs [m, *shape] and the logits [m, classes] they gave when the artefact was made, in a form named
+        `<runtime>_<precision>`; in the one that was judged where the probe does not know that name."""
         arrays = _read_arrays(self.folder / PROBE)
-        return arrays["inputs"], arrays["logits"]
+        return arrays["inputs"], arrays.get(f"logits_{form}", arrays["logits"])
 
 
 def sha256(path: Path) -> str:
@@ -95,10 +121,12 @@ def sha256(path: Path) -> str:
 def write_artefact(
     folder: Path, facts: dict[str, Any], reference: Reference, probe: dict[str, NDArray[Any]]
 ) -> Artefact:
-    """Complete a folder that already holds `model.onnx`; `facts` are the manifest's fields but `files`."""
+    """Complete a folder that already holds `model.onnx` and the files of other forms; `facts` are the manifest's
+    fields but `files`."""
     _write_arrays(folder / REFERENCE, vars(reference))
     _write_arrays(folder / PROBE, probe)
-    files = {name: sha256(folder / name) for name in (MODEL, REFERENCE, PROBE)}
+    of_forms = {form.file for form in facts.get("forms", ()) if (folder / form.file).exists()}
+    files = {name: sha256(folder / name) for name in {MODEL, REFERENCE, PROBE, *of_forms}}
     manifest = Manifest(**facts, files=files)
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -134,7 +162,8 @@ def load_artefact(folder: Path, fingerprint: str | None = None) -> Artefact:
             raise ArtefactError(f"{folder / name}: cannot be read: {error.strerror}") from None
         if actual != expected:
             raise ArtefactError(f"{folder / name}: sha256 is {actual}, the manifest says {expected}")
-    if missing := {MODEL, REFERENCE, PROBE} - manifest.files.keys():
+    needed = {MODEL, REFERENCE, PROBE, manifest.model_file, *(form.file for form in manifest.forms if form.accepted)}
+    if missing := needed - manifest.files.keys():
         raise ArtefactError(f"{path}: names no {', '.join(sorted(missing))}")
     return Artefact(folder, manifest, found)
 

@@ -1,131 +1,252 @@
-"""From a trained network to an artefact: exported, then measured on those bytes in the serving runtime."""
+"""From a dataset to an artefact: trunk, head, forms, confidence; all of it measured on the bytes that are served."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.artefact import MODEL, WEIGHTS, Artefact, Reference, write_artefact
+from menagerie.artefact import Artefact, Form
+from menagerie.candidates import PORTABLE, judged, try_forms
 from menagerie.data import Dataset
-from menagerie.evaluation.metrics import confusion, metrics_of
-from menagerie.evaluation.plots import plot_confusion, plot_curves
+from menagerie.evaluation.confidence_fit import fit_confidence
+from menagerie.evaluation.metrics import confusion
+from menagerie.evaluation.plots import plot_confusion, plot_curves, plot_reliability
+from menagerie.features import features_of
 from menagerie.hardware import cpu_features
-from menagerie.inference.predictor import softmax
-from menagerie.inference.runtime import OnnxRuntime
-from menagerie.kinds import make_kind
-from menagerie.models.checkpoint import save_tensors
-from menagerie.records import now
-from menagerie.training import Trained
+from menagerie.head import Head, feature_scale, fit_head
+from menagerie.inference.confidence import Confidence, softmax
+from menagerie.measuring import Answers, measure
+from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
+from menagerie.problems import View
+from menagerie.trunks import Figures, Learnt, Report, Start, last_layer, learn_trunk, replace_last_layer
+from menagerie.weighting import balanced, row_weights
 
-REFERENCE_ROWS = 1000
-REFERENCE_FLOOR = 200  # with fewer rows a comparison sees little; rather another proportion than so few
-PROBES = 4
+BANK_ROWS = 2000
+MILD_ROWS = 150
+MILD: tuple[View, ...] = ("zoomed", "wide", "dim", "blurred")
+CALIBRATION_ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model gives for n inputs."""
+class Ground:
+    """Features of a dataset's rows, by one form of one trunk."""
 
-    logits: NDArray[np.float32]  # [n, classes]
-    probabilities: NDArray[np.float32]  # [n, classes]
-    embeddings: NDArray[np.float32]  # [n, d]
+    dataset: Dataset
+    trunk: Path
+    form: Form
 
-
-def answers_of(model: Path, inputs: NDArray[Any], batch: int = 16) -> Answers:
-    """Run an ONNX file over model inputs [n, *shape] in the serving runtime."""
-    runtime = OnnxRuntime(model, threads=2)
-    parts = [runtime(np.ascontiguousarray(inputs[at : at + batch])) for at in range(0, len(inputs), batch)]
-    logits = np.concatenate([part[0] for part in parts])
-    return Answers(logits, softmax(logits), np.concatenate([part[1] for part in parts]))
+    def features(self, rows: NDArray[np.intp], view: View | None = None) -> NDArray[np.float32]:
+        """float32 [n, width], from the cache where they are known."""
+        manifest, spec = self.dataset.manifest, self.dataset.problem.input.model_dump_json()
+        keys = [f"{manifest.rows[row].stored} {spec}" for row in rows]
+        return features_of(self.trunk, self.form, self.dataset.inputs, keys, view, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """An artefact and, for its picture, the confusion table [classes, classes] on golden."""
+    """An artefact, the weights it came from, and what its pictures and its data report show."""
 
     artefact: Artefact
-    confusion: NDArray[np.int64]
+    weights: Path
+    confusion: NDArray[np.int64]  # [classes, classes] on golden
+    golden: Answers
+    history: list[Figures]
+    held_out: NDArray[np.intp]  # rows of the dataset that a head that had not seen them answered
+    held_out_logits: NDArray[np.float32]
+    seconds: float
 
 
-def build_artefact(dataset: Dataset, trained: Trained, folder: Path, *, run_id: str, git_commit: str) -> Built:
-    """Export, measure on golden (and recent), draw the reference window, write the manifest."""
-    from menagerie.models.export import export_onnx
+def make(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    run_id: str,
+    git_commit: str,
+    start: Start | None = None,
+    checkpoints: Path | None = None,
+    processes: int = 1,
+    report: Report = lambda _: None,
+) -> Built:
+    """Everything between a dataset and an artefact.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    golden, recent = dataset.of("golden"), dataset.of("recent")
-    probes = np.ascontiguousarray(dataset.inputs[golden[:PROBES]])
-    export_onnx(trained, probes, folder / MODEL)
-    rows = np.concatenate([golden, recent])
-    answers = answers_of(folder / MODEL, dataset.inputs[rows])
-    truth = dataset.labels()[rows]
-    classes = dataset.problem.classes
-    on_golden = slice(0, len(golden))
-    metrics = {
-        f"golden_{name}": value
-        for name, value in metrics_of(truth[on_golden], answers.probabilities[on_golden], classes).items()
-    }
-    if len(recent):
-        right = answers.probabilities[len(golden) :].argmax(1) == truth[len(golden) :]
-        metrics["recent_accuracy"] = float(right.mean())
-    chosen = reference_rows(len(golden), len(recent), _newly_share(dataset), dataset.problem.training.seed)
-    reference = Reference(
-        statistics=dataset.statistics[rows[chosen]],
-        embeddings=answers.embeddings[chosen],
-        probabilities=answers.probabilities[chosen],
-        truth=truth[chosen],
+    Args:
+        dataset: Golden and recent rows are only measured on.
+        folder: The artefact is written to `artefact/` in it, the torch weights beside it.
+        run_id: Of the training run, for the manifest.
+        git_commit: What is checked out, for the manifest.
+        start: The version to go on from.
+        checkpoints: Where a network's training that was killed goes on from.
+        processes: How many processes train a network together.
+        report: Told of each epoch and of the head.
+    """
+    began = time.monotonic()
+    learnt = learn_trunk(
+        dataset, folder, checkpoints or folder / "checkpoints", start=start, processes=processes, report=report
     )
-    facts = {
-        "problem": dataset.problem.name,
-        "classes": classes,
-        "input": dataset.problem.input,
-        "statistics": tuple(make_kind(dataset.problem.input).statistics),
-        "backbone": dataset.problem.model.backbone,
-        "metrics": metrics,
-        "data_fingerprint": dataset.manifest.fingerprint,
-        "labels_until": dataset.manifest.labels_until,
-        "git_commit": git_commit,
-        "run_id": run_id,
-        "created_at": now(),
-        "cpu_features": cpu_features(),
-    }
-    artefact = write_artefact(folder, facts, reference, {"inputs": probes, "logits": answers.logits[:PROBES]})
-    predicted = answers.probabilities[on_golden].argmax(1)
-    return Built(artefact, confusion(truth[on_golden], predicted, len(classes)))
-
-
-def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray[np.intp]:
-    """Which of `golden` + `recent` rows (in that order) make the reference window: recent ones are `share` of it
-    unless that leaves too few rows."""
-    if recent == 0 or share <= 0:
-        take_golden, take_recent = min(golden, REFERENCE_ROWS), 0
+    target = folder / "artefact"
+    target.mkdir(parents=True, exist_ok=True)
+    ground = Ground(dataset, learnt.trunk, PORTABLE)
+    first = _first_head(ground, learnt, report)
+    if start is not None and _same_trunk(dataset, start):
+        forms = _carried_forms(ground, first, start, target, folder)
     else:
-        total = min(golden / (1 - share), recent / share, REFERENCE_ROWS)
-        take_golden = min(golden, max(int(total * (1 - share)), REFERENCE_FLOOR - recent))
-        take_recent = min(recent, max(int(total * share), REFERENCE_FLOOR - golden))
-    random = np.random.default_rng(seed)
-    first = random.permutation(golden)[:take_golden]
-    second = golden + random.permutation(recent)[:take_recent]
-    return np.sort(np.concatenate([first, second])).astype(np.intp)
+        forms = _forms(ground, first, target, folder)
+    ground = _in_form(dataset, forms[0], target, folder)
+    head, held_out, logits = _final_head(ground, first)
+    replace_last_layer(learnt.weights, head.weight, head.bias)
+    top, confidence = _top(ground, head, held_out, logits)
+    for file in {form.file for form in forms if form.accepted}:
+        bare = folder / f"bare.{file}"
+        take_trunk(target / file, bare)
+        attach_top(bare, top, target / file)
+    artefact, golden = measure(dataset, target, forms, confidence, run_id, git_commit)
+    rows = dataset.of("golden")
+    table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
+    return Built(artefact, learnt.weights, table, golden, learnt.history, held_out, logits, time.monotonic() - began)
 
 
-def save_weights(trained: Trained, folder: Path) -> Path:
-    """The torch weights, for further training."""
-    path = folder / WEIGHTS
-    save_tensors(path, trained.network.state_dict(), {})
-    return path
+def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
+    """The head that the forms are measured with, quickly had."""
+    training, classes = ground.dataset.problem.training, len(ground.dataset.problem.classes)
+    if training.head == "network":
+        weight, bias = last_layer(learnt.weights)
+        return Head(weight, bias, 0.0, np.zeros((0, classes), np.float32))
+    rows = ground.dataset.of("train", "validation")
+    strengths = sorted(training.head_strengths)
+    head = _fitted(ground, rows, (), strengths[len(strengths) // 2 :][:1])
+    right = head.out_of_fold.argmax(1) == ground.dataset.labels()[rows]
+    report({"phase": "head", "epoch": 1, "validation_accuracy": float(right.mean())})
+    return head
 
 
-def draw_pictures(built: Built, trained: Trained, folder: Path) -> list[Path]:
-    """Curves and confusion matrix as files."""
-    curves, matrix = folder / "curves.png", folder / "confusion.png"
-    plot_curves(trained.history, curves)
-    plot_confusion(built.confusion, built.artefact.manifest.classes, matrix)
-    return [curves, matrix]
+def _accuracy(ground: Ground, first: Head) -> float:
+    """How right one form is on inputs not learnt from: all but golden and recent, by cross-validation, where a
+    logistic head is fitted on that form's own features; else the validation split."""
+    dataset = ground.dataset
+    if dataset.problem.training.head == "logistic":
+        rows = dataset.of("train", "validation")
+        logits = _fitted(ground, rows, (), (first.strength,)).out_of_fold
+    else:
+        rows = dataset.of("validation")
+        logits = first.logits(ground.features(rows))
+    return float((logits.argmax(1) == dataset.labels()[rows]).mean())
+
+
+def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], strengths: Sequence[float]) -> Head:
+    dataset, training = ground.dataset, ground.dataset.problem.training
+    labels = dataset.labels()[rows]
+    newly = np.array([dataset.manifest.rows[row].source == "feedback" for row in rows])
+    return fit_head(
+        ground.features(rows),
+        labels,
+        len(dataset.problem.classes),
+        views=[ground.features(rows, view) for view in views],
+        weights=balanced(row_weights(newly, training.recent_share), labels, training.balance),
+        strengths=strengths,
+        seed=training.seed,
+    )
+
+
+def _forms(ground: Ground, first: Head, target: Path, folder: Path) -> tuple[Form, ...]:
+    """Every form of the model, measured; the fastest accepted one first."""
+    dataset, rows = ground.dataset, ground.dataset.of("train")
+    old = [row for row in rows if dataset.manifest.rows[row].source != "feedback"]
+    chosen = np.array(sorted(old, key=lambda row: dataset.manifest.rows[row].stored)[:CALIBRATION_ROWS])
+    top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])))
+    inputs = np.asarray(dataset.inputs[chosen])
+
+    def accuracy(form: Form) -> float:
+        return _accuracy(ground if form.precision == "fp32" else _in_form(dataset, form, target, folder), first)
+
+    return try_forms(dataset.problem, ground.trunk, top, inputs, accuracy, target)
+
+
+def _same_trunk(dataset: Dataset, start: Start) -> bool:
+    """Whether a version's trunk is built on anew, on a processor like the one that its forms were measured on."""
+    return dataset.problem.training.head == "logistic" and start.artefact.manifest.cpu_features == cpu_features()
+
+
+def _carried_forms(ground: Ground, first: Head, start: Start, target: Path, folder: Path) -> tuple[Form, ...]:
+    """The forms that the version gone on from is served in, as fast as they were found then; the fastest that is
+    still right enough comes first. Those that were refused then are not tried again."""
+    dataset, known = ground.dataset, start.artefact
+    forms = list(known.manifest.forms)
+    for file in {form.file for form in forms if form.accepted}:
+        shutil.copy(known.folder / file, target / file)
+    reference, budget = _accuracy(ground, first), dataset.problem.export.budget
+    for place, form in enumerate(forms):
+        if form.precision == "fp32":  # as right as the reference, which is one
+            break
+        forms[place] = judged(form, _accuracy(_in_form(dataset, form, target, folder), first), reference, budget)
+        if forms[place].accepted:
+            break
+    return tuple(sorted(forms, key=lambda form: not form.accepted))
+
+
+def _in_form(dataset: Dataset, form: Form, target: Path, folder: Path) -> Ground:
+    """Features as a form of the model gives them."""
+    bare = folder / f"bare.{form.file}"
+    take_trunk(target / form.file, bare)
+    return Ground(dataset, bare, form)
+
+
+def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], NDArray[np.float32]]:
+    """The head that is served, and logits of rows by a head that had not seen them.
+
+    A logistic head learns from the validation rows as well: cross-validation has chosen its strength.
+    """
+    dataset = ground.dataset
+    if dataset.problem.training.head == "logistic":
+        rows = dataset.of("train", "validation")
+        training = dataset.problem.training
+        head = _fitted(ground, rows, training.head_views, training.head_strengths)
+        return head, rows, head.out_of_fold
+    rows = dataset.of("validation")
+    return first, rows, first.logits(ground.features(rows))
+
+
+def _top(ground: Ground, head: Head, held_out: NDArray[np.intp], logits: NDArray[np.float32]) -> tuple[Top, Confidence]:
+    """Head, projection, bank of known features, and what answers say of their certainty."""
+    dataset, random = ground.dataset, np.random.default_rng(ground.dataset.problem.training.seed)
+    rows = dataset.of("train")
+    features = ground.features(rows)
+    kept = np.sort(random.permutation(len(rows))[:BANK_ROWS])
+    scale = feature_scale(features)
+    bank = unit_rows(features[kept], scale)
+    place = {int(rows[row]): index for index, row in enumerate(kept)}
+    clean, mild = _known_scores(ground, held_out, bank, scale, place, random)
+    confidence = fit_confidence(
+        logits, dataset.labels()[held_out], dataset.problem.confidence, clean, mild, dataset.problem.training.seed
+    )
+    return Top(head.weight, head.bias, *fit_projection(features[:BANK_ROWS]), bank, scale), confidence
+
+
+def _known_scores(
+    ground: Ground,
+    rows: NDArray[np.intp],
+    bank: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    place: dict[int, int],
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How unlike the bank known inputs seem: as they are, and mildly changed. None is compared with itself."""
+
+    def own(some: NDArray[np.intp]) -> NDArray[np.intp]:
+        return np.array([place.get(int(row), -1) for row in some], np.intp)
+
+    clean = ood_scores(unit_rows(ground.features(rows), scale), bank, own(rows))
+    if ground.dataset.problem.kind != "image":
+        return clean, np.zeros(0, np.float32)
+    some = np.sort(random.permutation(rows)[:MILD_ROWS])
+    mild = [ood_scores(unit_rows(ground.features(some, view), scale), bank, own(some)) for view in MILD]
+    return clean, np.concatenate(mild)
 
 
 def git_commit(root: Path) -> str:
@@ -144,7 +265,14 @@ def git_commit(root: Path) -> str:
     return found.stdout.strip()
 
 
-def _newly_share(dataset: Dataset) -> float:
-    """The part of a training epoch that newly labelled inputs make."""
-    newly = any(row.source == "feedback" and row.split == "train" for row in dataset.manifest.rows)
-    return dataset.problem.training.recent_share if newly else 0.0
+def draw_pictures(dataset: Dataset, built: Built, folder: Path) -> list[Path]:
+    """What people look at after a training, as files: curves, confusion matrix, calibration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    curves, matrix, reliability = (folder / f"{name}.png" for name in ("curves", "confusion", "reliability"))
+    rows = dataset.of("golden")
+    plot_confusion(built.confusion, built.artefact.manifest.classes, matrix)
+    plot_reliability(dataset.labels()[rows], softmax(built.golden.logits), built.golden.probabilities, reliability)
+    if not built.history:
+        return [matrix, reliability]
+    plot_curves(built.history, curves)
+    return [curves, matrix, reliability]

@@ -6,27 +6,29 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from menagerie.errors import MenagerieError
+from menagerie.errors import ConfigurationError, MenagerieError
+
+Command = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. 0, or 2 after an error that is told in one line on stderr."""
+    """Run one subcommand. 0, 1 where it says no, or 2 after an error that is told in one line on stderr."""
     given = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = given.run
+    run: Command = given.run
     try:
-        run(given)
+        return run(given) or 0
     except MenagerieError as error:
         print(f"menagerie: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="menagerie", description="Keeps an image classifier right.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+    def command(name: str, run: Command) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         added.set_defaults(run=run)
         return added
@@ -38,6 +40,16 @@ def _parser() -> argparse.ArgumentParser:
     rollback = command("rollback", _rollback)
     rollback.add_argument("problem")
     rollback.add_argument("--why", default="asked for on the command line", help="kept in the history")
+    command("card", _card).add_argument("problem")
+    explain = command("explain", _explain)
+    explain.add_argument("problem")
+    explain.add_argument("picture", type=Path)
+    explain.add_argument("--version", default="champion", help="a number or an alias (default: champion)")
+    explain.add_argument("--output", type=Path, help="a PNG (default: <picture>-explained.png, here)")
+    reproduce = command("reproduce", _reproduce)
+    reproduce.add_argument("problem")
+    reproduce.add_argument("version", help="a number or an alias")
+    reproduce.add_argument("--any-commit", action="store_true", help="go on where another commit is checked out")
     return parser
 
 
@@ -112,6 +124,57 @@ def _rollback(given: argparse.Namespace) -> None:
     pointer = open_channel().rollback(given.problem, who=getpass.getuser(), why=given.why)
     serves = f"version {pointer.champion.version}" if pointer.champion else "nothing"
     print(f"{given.problem}: {serves} serves from generation {pointer.generation} on")
+
+
+def _card(given: argparse.Namespace) -> None:
+    """print the model card of what serves"""
+    from menagerie.evaluation.card import card_path
+    from menagerie.problems import load_problem
+    from menagerie.releases import open_channel
+    from menagerie.settings import get_settings
+
+    load_problem(given.problem)
+    champion = open_channel().pointer(given.problem).champion
+    if champion is None:
+        raise ConfigurationError(f"{given.problem} has no champion: train and promote one first")
+    path = card_path(get_settings().home, given.problem, champion.version)
+    if not path.exists():
+        raise ConfigurationError(f"version {champion.version} of {given.problem} has no card here: {path} is missing")
+    print(path.read_text(encoding="utf-8"), end="")
+
+
+def _explain(given: argparse.Namespace) -> None:
+    """draw which places of a picture speak for its label"""
+    from menagerie.problems import load_problem
+
+    problem, output = load_problem(given.problem), given.output or Path(f"{given.picture.stem}-explained.png")
+    try:
+        raw = given.picture.read_bytes()
+        from menagerie.explained import explain_picture  # slow to load: after what may be refused at once
+
+        explained = explain_picture(problem, given.version, raw)
+        output.write_bytes(explained.png)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: {error.strerror}") from None
+    print(f"{given.picture}: {explained.label}, {explained.confidence:.1%} (version {explained.version}); see {output}")
+
+
+def _reproduce(given: argparse.Namespace) -> int:
+    """make a version again and say how far the two are apart; 1 where that is too far"""
+    from tempfile import TemporaryDirectory
+
+    from menagerie.problems import load_problem
+
+    problem = load_problem(given.problem)
+    from menagerie.reproducing import reproduce  # slow to load: after what may be refused at once
+
+    with TemporaryDirectory(prefix="menagerie-") as folder:
+        found = reproduce(problem, given.version, Path(folder), any_commit=given.any_commit)
+    print(f"{given.problem} {given.version}: {found.why}")
+    for one in found.differences:
+        limit = "" if one.limit is None else f"  limit {one.limit:.2g}"
+        print(f"  {'ok' if one.passed else 'NO':<4}{one.what:<42}{one.figure:.2g}{limit}")
+    return 0 if found.passed else 1
 
 
 if __name__ == "__main__":

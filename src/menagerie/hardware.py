@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+FEATURES = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+BF16 = ("avx512_bf16", "amx_bf16")  # either computes in bfloat16
+VNNI = ("avx_vnni", "avx512_vnni", "amx_int8")
 # Parameters of glibc's mallopt: how many blocks may be mapped, when to give memory back, how much to ask for at once.
 _MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 256 * 2**20}
 
@@ -24,7 +27,13 @@ def cpu_features() -> tuple[str, ...]:
 
 def computes_in_bf16() -> bool:
     """Whether bfloat16 is faster than float32 on this processor."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
+    return has_any(BF16)
+
+
+def has_any(features: Iterable[str]) -> bool:
+    """Whether this processor has one of them; true where none is asked for."""
+    wanted = set(features)
+    return not wanted or bool(wanted & set(cpu_features()))
 
 
 def keep_freed_memory() -> None:

@@ -50,7 +50,8 @@ class PictureStore:
 
     Args:
         root: the folder; made when needed.
-        mode: `off` keeps none, `candidates` the unsure ones and a random share, `all` every one.
+        mode: `off` keeps none, `candidates` those that the model is unsure of or that are unlike what it learnt from,
+            and a random share, `all` every one.
         max_bytes: examples that may be held in memory at once; what comes on top is not kept, and counted if wanted.
     """
 
@@ -69,10 +70,10 @@ class PictureStore:
         """Inputs that should have been kept and were not."""
         return self._dropped
 
-    def wants(self, confidence: float, sha256: str) -> bool:
+    def wants(self, confidence: float, sha256: str, in_distribution: bool | None) -> bool:
         """Whether an input with this answer is to be kept."""
         if self.mode == "candidates":
-            return confidence < UNSURE or at_random(sha256)
+            return confidence < UNSURE or in_distribution is False or at_random(sha256)
         return self.mode == "all"
 
     def hold(self, example: Example) -> Held | None:

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     shared: Path | None = Field(None, description="holds `data/` and `weights/`; default: `shared` beside the checkout")
     data: Path | None = Field(None, description="folder of `oxford-iiit-pet`; default `<shared>/data/pets`")
     weights: Path | None = Field(None, description="safetensors file to start from, instead of the problem's")
+    batch_size: int | None = Field(None, ge=2, description="of training, instead of the problem's")
+    loader_workers: int = Field(0, ge=0, description="threads that read and prepare inputs; 0: one for each processor")
     download: bool = Field(False, description="whether torchvision may fetch pictures and weights that are absent")
     problems_dir: Path | None = Field(None, description="a folder with problem files of your own")
     problems: Names = Field(("sketches",), description="the problems a service hosts; the first is the default")

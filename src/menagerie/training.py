@@ -1,61 +1,41 @@
-"""Training, read from top to bottom: a head on frozen features, then (where the problem says so) the whole network.
+"""Training of a whole network, read from top to bottom.
 
-All randomness is drawn from generators seeded by (seed, phase, epoch), so a run resumed from a checkpoint goes on
+All randomness is drawn from generators seeded by (seed, purpose, epoch), so a run resumed from a checkpoint goes on
 exactly as it would have. Imports neither mlflow nor prefect: it runs on any machine that has torch.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
-from menagerie.data import Dataset
+from menagerie.batches import Batch, Loader, Material, Place, material_of
 from menagerie.hardware import computes_in_bf16, keep_freed_memory
-from menagerie.models.augment import augment
 from menagerie.models.checkpoint import load_tensors, optimizer_tensors, pack, restore_optimizer, save_tensors, unpack
-from menagerie.models.factory import Columns, Network, build_network
-from menagerie.problems import Problem
+from menagerie.models.factory import Columns, Network, build_network, stages
+from menagerie.problems import Problem, Training
+from menagerie.settings import get_settings
+
+__all__ = ["Figures", "Material", "Report", "Trained", "fit", "material_of", "train"]
 
 Figures = dict[str, float | str]
 Report = Callable[[Figures], None]
 """Called after each epoch with its figures."""
 
-EMBEDDING = 64
-FEATURE_BATCH = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What a run learns from: training and validation rows alone; golden and recent never come here."""
-
-    inputs: NDArray[Any]  # [n, *shape]
-    labels: NDArray[np.int64]  # [n]
-    train: NDArray[np.intp]  # indices into the n
-    validation: NDArray[np.intp]
-    newly: NDArray[np.bool_]  # [n] labelled since the service began: drawn more often
-
-
-def material_of(dataset: Dataset) -> Material:
-    """Training and validation rows of a dataset, and nothing else."""
-    rows = dataset.of("train", "validation")
-    chosen = [dataset.manifest.rows[i] for i in rows]
-    return Material(
-        inputs=dataset.inputs[rows],
-        labels=dataset.labels()[rows],
-        train=np.flatnonzero([row.split == "train" for row in chosen]),
-        validation=np.flatnonzero([row.split == "validation" for row in chosen]),
-        newly=np.array([row.source == "feedback" for row in chosen]),
-    )
+CHECKPOINT = "network.safetensors"
+COMPILE_FROM = 10_000  # steps; compiling takes about a minute and saves some milliseconds of each step
 
 
 @dataclass(eq=False)
@@ -63,29 +43,9 @@ class Trained:
     """A trained network on the CPU, in evaluation mode, and how it got there."""
 
     network: Network
-    projection: Projection
     history: list[Figures] = field(default_factory=list)
     seconds: float = 0.0
-
-
-class Projection(nn.Module):
-    """Features [n, width] to an embedding [n, d <= 64]: their principal directions on training inputs, fixed here."""
-
-    mean: Tensor
-    directions: Tensor
-
-    def __init__(self, features: Tensor) -> None:
-        super().__init__()
-        mean = features.mean(0)
-        size = min(EMBEDDING, features.shape[1], len(features))
-        _, spread, directions = torch.linalg.svd(features - mean, full_matrices=False)
-        scale = spread[0].clamp_min(1e-6) / math.sqrt(len(features))  # the largest component gets deviation 1
-        self.register_buffer("mean", mean)
-        self.register_buffer("directions", (directions[:size] / scale).T.contiguous())
-
-    def forward(self, features: Tensor) -> Tensor:
-        out: Tensor = (features - self.mean) @ self.directions
-        return out
+    loader_share: float = 0.0  # of the time of training, waiting for inputs
 
 
 def train(
@@ -96,7 +56,7 @@ def train(
     start: Path | None = None,
     report: Report = lambda _: None,
 ) -> Trained:
-    """Train a network for a problem.
+    """Train a network for a problem; with no epochs it is returned as built.
 
     Args:
         problem: Names the backbone and the settings of the run.
@@ -108,8 +68,9 @@ def train(
     began = time.monotonic()
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = problem.training
-    torch.manual_seed(settings.seed)
+    training, settings = problem.training, get_settings()
+    epochs = training.epochs if start is None else training.retrain_epochs
+    torch.manual_seed(training.seed)
     network = build_network(problem, pretrained=start is None)
     if start is not None:
         network.load_state_dict(load_tensors(start)[0])
@@ -117,123 +78,180 @@ def train(
         network.entry.fit(torch.from_numpy(np.array(material.inputs[material.train])))
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
     history: list[Figures] = []
-    newly = settings.recent_share
-
-    if settings.head_epochs:
-        views = [False, True] if settings.flip and problem.kind == "image" else [False]
-        features = [frozen_features(network, material.inputs, device, mirrored=view) for view in views]
-        rate, decay = settings.head_learning_rate, settings.head_weight_decay
-        run = Run(network.head, "head", settings.head_epochs, rate, decay, settings.seed)
-
-        def head_batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            generator = _generator(settings.seed, run.phase, epoch)
-            for rows in _draw(material, settings.batch_size, newly, generator):
-                view = int(torch.randint(len(views), (1,), generator=generator))
-                yield features[view][rows].to(device), _labels(material, rows, device)
-
-        def head_validation() -> Weighed:
-            rows, weights = material.validation, row_weights(material.newly[material.validation], newly)
-            yield features[0][rows].to(device), _labels(material, rows, device), torch.from_numpy(weights)
-
-        history += fit(run, head_batches, head_validation, folder, settings.patience, report)
-
-    epochs = settings.retrain_epochs if start is not None and settings.epochs else settings.epochs
     if epochs:
-        run = Run(network, "network", epochs, settings.learning_rate, settings.weight_decay, settings.seed)
+        place = _place()
+        size = training.batch_size
+        workers = settings.loader_workers or max(1, (os.cpu_count() or 1) // place.processes)
+        loader = Loader(problem, material, size, epochs, device, workers, place)
+        steps = epochs * math.ceil(len(material.train) / size)
+        compiled = device.type == "cuda" and training.first_size is None and steps >= COMPILE_FROM
 
-        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            generator = _generator(settings.seed, run.phase, epoch)
-            for rows in _draw(material, settings.batch_size, newly, generator):
-                x = torch.from_numpy(material.inputs[rows]).to(device)
-                x = augment(x, settings, generator) if problem.kind == "image" else x
-                yield x, _labels(material, rows, device)
+        def batches(epoch: int) -> Iterator[Batch]:
+            generator = torch.Generator().manual_seed(_seed(training.seed, "batches", epoch))
+            return loader.training(epoch, generator)
 
-        def validation() -> Weighed:
-            rows, weights = material.validation, row_weights(material.newly[material.validation], newly)
-            for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / 256)):
-                x = torch.from_numpy(material.inputs[rows[part]]).to(device)
-                yield x, _labels(material, rows[part], device), torch.from_numpy(weights[part])
-
-        history += fit(run, batches, validation, folder, settings.patience, report)
-
-    some = material.train[: min(len(material.train), 2000)]
-    projection = Projection(frozen_features(network, material.inputs[some], device))
+        history = fit(network, training, epochs, batches, loader.validation, folder, report, compiled=compiled)
+    shares = [float(figures["loader_share"]) for figures in history]
     network.cpu().eval()
-    return Trained(network, projection, history, time.monotonic() - began)
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One phase: which module learns, for how long, how fast."""
-
-    module: nn.Module
-    phase: str
-    epochs: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
-
-
-Batches = Iterator[tuple[Tensor, Tensor]]
-Weighed = Iterator[tuple[Tensor, Tensor, Tensor]]
-"""Inputs, labels and what each row counts; the weights sum to 1 over all batches."""
+    return Trained(network, history, time.monotonic() - began, float(np.mean(shares)) if shares else 0.0)
 
 
 def fit(
-    run: Run,
-    batches: Callable[[int], Batches],
-    validation: Callable[[], Weighed],
+    network: Network,
+    training: Training,
+    epochs: int,
+    batches: Callable[[int], Iterator[Batch]],
+    validation: Callable[[], Iterator[Batch]],
     folder: Path,
-    patience: int,
-    report: Report,
+    report: Report = lambda _: None,
+    *,
+    compiled: bool = False,
 ) -> list[Figures]:
-    """Minimise cross entropy with AdamW on a one-cycle-like schedule (short warm-up, then cosine); stop when the
-    validation loss has not fallen for `patience` epochs; leave the best epoch's weights in the module.
+    """Minimise cross entropy with AdamW (short warm-up, then a cosine over the epochs); stop when the validation loss
+    has not fallen for `patience` epochs; leave the best epoch's weights in the network.
+
+    Within a process group all processes call it, each with its share of the batches; the first keeps the checkpoint
+    and reports.
 
     Returns the figures of every epoch, those before a resume included.
     """
-    path = folder / f"{run.phase}.safetensors"
-    module = run.module
-    optimizer = torch.optim.AdamW(module.parameters(), lr=run.learning_rate, weight_decay=run.weight_decay)
-    best = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    history: list[Figures] = []
+    path, place = folder / CHECKPOINT, _place()
+    state = _State(network, training)
     if path.exists():
-        tensors, facts = load_tensors(path)
-        module.load_state_dict(unpack(tensors, "module"))
-        restore_optimizer(optimizer, unpack(tensors, "optimizer"))
-        best, history = unpack(tensors, "best"), facts["history"]
-
-    while len(history) < run.epochs and not _stalled(history, patience):
-        epoch = len(history)
-        module.train()
-        torch.manual_seed(_seed(run.seed, f"{run.phase} dropout", epoch))  # dropout takes no generator of its own
-        losses: list[float] = []
-        for step, (x, y) in enumerate(batches(epoch)):
-            for group in optimizer.param_groups:
-                group["lr"] = run.learning_rate * _schedule(epoch, step, run.epochs)
-            with autocast(x.device):
-                loss = functional.cross_entropy(module(x).float(), y)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        train_loss = float(np.mean(losses))
-        loss_now, accuracy = _measure(module, validation)
+        state.load(path)
+    learner, history = _learner(network, compiled), state.history
+    while len(history) < epochs and not _stalled(history, training.patience):
+        train_loss, loader_share = _learn(state, learner, training, epochs, batches)
+        _agree_on_norm(network)
+        _agree_on_norm(state.kept)
+        loss, accuracy = _measure(state.kept, validation)
+        if not history or loss < min(float(figures["validation_loss"]) for figures in history):
+            state.best = _copied(state.kept)
         figures: Figures = {
-            "phase": run.phase,
-            "epoch": epoch + 1,
+            "phase": "network",
+            "epoch": len(history) + 1,
             "train_loss": train_loss,
-            "validation_loss": loss_now,
+            "validation_loss": loss,
             "validation_accuracy": accuracy,
+            "loader_share": loader_share,
         }
-        if not history or loss_now < min(float(h["validation_loss"]) for h in history):
-            best = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         history.append(figures)
-        states = pack(module=module.state_dict(), best=best, optimizer=optimizer_tensors(optimizer))
-        save_tensors(path, states, {"history": history})
-        report(figures)
-    module.load_state_dict(best)
+        if place.rank == 0:
+            state.save(path)
+            report(figures)
+    network.load_state_dict(state.best)
     return history
+
+
+class _State:
+    """Everything that resuming needs."""
+
+    def __init__(self, network: Network, training: Training) -> None:
+        self.network = network
+        self.optimizer = torch.optim.AdamW(_groups(network, training), weight_decay=training.weight_decay)
+        self.kept = copy.deepcopy(network) if training.ema else network  # what is measured
+        self.best = _copied(self.kept)
+        self.history: list[Figures] = []
+        self.steps = 0
+
+    def load(self, path: Path) -> None:
+        """Go on where `save` was last called."""
+        tensors, facts = load_tensors(path)
+        self.network.load_state_dict(unpack(tensors, "network"))
+        self.kept.load_state_dict(unpack(tensors, "kept"))
+        restore_optimizer(self.optimizer, unpack(tensors, "optimizer"))
+        self.best, self.history, self.steps = unpack(tensors, "best"), facts["history"], facts["steps"]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        moments = optimizer_tensors(self.optimizer)
+        states = pack(network=self.network.state_dict(), kept=self.kept.state_dict(), best=self.best, optimizer=moments)
+        save_tensors(path, states, {"history": self.history, "steps": self.steps})
+
+
+def _learn(
+    state: _State, learner: nn.Module, training: Training, epochs: int, batches: Callable[[int], Iterator[Batch]]
+) -> tuple[float, float]:
+    """One epoch: the mean loss of its batches, and which share of the time was waiting for them."""
+    epoch, place, began = len(state.history), _place(), time.perf_counter()
+    state.network.train()
+    if training.freeze_norm:
+        _freeze_norm(state.network)
+    torch.manual_seed(_seed(training.seed, f"dropout {place.rank}", epoch))  # dropout takes no generator of its own
+    losses: list[float] = []
+    waits: list[float] = []
+    for step, batch in enumerate(_timed(batches(epoch), waits)):
+        for group in state.optimizer.param_groups:
+            group["lr"] = training.learning_rate * group["share"] * _schedule(epoch, step, epochs)
+        with autocast(batch.inputs.device):
+            logits = learner(batch.inputs)
+        loss = _losses(logits, batch.targets, training.label_smoothing) @ batch.weights
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        state.optimizer.step()
+        losses.append(float(loss.detach()))
+        state.steps += 1
+        if training.ema:
+            _average(state.kept, state.network, min(training.ema, (1 + state.steps) / (10 + state.steps)))
+    mean = _summed(torch.tensor(losses, dtype=torch.float64).mean()) / place.processes
+    return float(mean), sum(waits) / (time.perf_counter() - began)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device computes in it faster."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or computes_in_bf16())
+
+
+def _groups(network: Network, training: Training) -> list[dict[str, object]]:
+    """Parameters by stage, each with its share of the learning rate: the head's is 1."""
+    parts = stages(network)
+    shares = [training.layer_decay ** (len(parts) - 1 - index) for index in range(len(parts))]
+    return [{"params": part, "share": share} for part, share in zip(parts, shares, strict=True)]
+
+
+def _learner(network: Network, compiled: bool) -> nn.Module:
+    learner: nn.Module = network
+    if distributed.is_initialized():
+        if next(network.parameters()).device.type == "cuda":
+            learner = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        learner = DistributedDataParallel(learner, forward_sync_buffers=False)
+    return torch.compile(learner) if compiled else learner  # type: ignore[return-value]  # it is one
+
+
+def _freeze_norm(network: Network) -> None:
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+
+
+def _timed(batches: Iterator[Batch], waits: list[float]) -> Iterator[Batch]:
+    """The batches; adds to `waits` how many seconds each was waited for."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        waits.append(time.perf_counter() - began)
+        if batch is None:
+            return
+        yield batch
+
+
+def _losses(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of each row."""
+    return functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+
+
+@torch.no_grad()
+def _average(kept: Network, network: Network, decay: float) -> None:
+    """Move the kept weights and statistics a little towards the network's."""
+    for mine, its in zip(kept.state_dict().values(), network.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(its, 1 - decay)
+        else:
+            mine.copy_(its)
+
+
+def _copied(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def _stalled(history: list[Figures], patience: int) -> bool:
@@ -248,67 +266,41 @@ def _schedule(epoch: int, step: int, epochs: int) -> float:
 
 
 @torch.inference_mode()
-def _measure(module: nn.Module, validation: Callable[[], Weighed]) -> tuple[float, float]:
-    module.eval()
-    loss = accuracy = 0.0
-    for x, y, weights in validation():
-        with autocast(x.device):
-            logits = module(x).float()
-        weights = weights.to(x.device)
-        loss += float(functional.cross_entropy(logits, y, reduction="none") @ weights)
-        accuracy += float((logits.argmax(1) == y).float() @ weights)
+def _measure(network: Network, validation: Callable[[], Iterator[Batch]]) -> tuple[float, float]:
+    """Loss and accuracy over the validation rows of all processes."""
+    network.eval()
+    found = torch.zeros(2, dtype=torch.float64)
+    for batch in validation():
+        with autocast(batch.inputs.device):
+            logits = network(batch.inputs)
+        right = (logits.argmax(1) == batch.targets).float()
+        found += torch.stack([_losses(logits, batch.targets) @ batch.weights, right @ batch.weights]).cpu()
+    loss, accuracy = _summed(found).tolist()
     return loss, accuracy
 
 
-@torch.inference_mode()
-def frozen_features(network: Network, inputs: NDArray[Any], device: torch.device, *, mirrored: bool = False) -> Tensor:
-    """Features [n, width] of model inputs, on the CPU."""
-    network.eval()
-    found: list[Tensor] = []
-    for place in range(0, len(inputs), FEATURE_BATCH):
-        x = torch.from_numpy(np.ascontiguousarray(inputs[place : place + FEATURE_BATCH])).to(device)
-        x = x.flip(2) if mirrored else x
-        with autocast(device):
-            found.append(network.features(x).float().cpu())
-    return torch.cat(found).clone()
+def _place() -> Place:
+    """Which process of its group this is; alone where there is none."""
+    return Place(distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else Place()
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device computes in it faster."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or computes_in_bf16())
+def _summed(values: Tensor) -> Tensor:
+    """Their sum over all processes."""
+    if distributed.is_initialized():
+        values = values.to("cuda" if distributed.get_backend() == "nccl" else "cpu")
+        distributed.all_reduce(values)
+    return values.cpu()
 
 
-def _generator(seed: int, phase: str, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(seed, phase, epoch))
+def _agree_on_norm(network: Network) -> None:
+    """The mean over all processes of the statistics of batch norm, which each has gathered on its own rows."""
+    if distributed.is_initialized():
+        for name, buffer in network.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                distributed.all_reduce(buffer)
+                buffer /= distributed.get_world_size()
 
 
-def _seed(seed: int, phase: str, epoch: int) -> int:
-    mixed = np.random.SeedSequence([seed, epoch, *phase.encode()]).generate_state(1, np.uint64)[0]
+def _seed(seed: int, purpose: str, epoch: int) -> int:
+    mixed = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(1, np.uint64)[0]
     return int(mixed >> np.uint64(1))
-
-
-def row_weights(newly: NDArray[np.bool_], share: float) -> NDArray[np.float32]:
-    """What each row counts, float32 [n], in sum 1: newly labelled rows together `share`, where there are any."""
-    count, fresh = len(newly), int(newly.sum())
-    if fresh in (0, count):
-        return np.full(count, 1 / max(count, 1), np.float32)
-    return np.where(newly, share / fresh, (1 - share) / (count - fresh)).astype(np.float32)
-
-
-def _labels(material: Material, rows: NDArray[np.intp], device: torch.device) -> Tensor:
-    return torch.from_numpy(material.labels[rows]).to(device)
-
-
-def _draw(material: Material, size: int, share: float, generator: torch.Generator) -> Iterator[NDArray[np.intp]]:
-    """The batches of an epoch: every training row once, or, where some are recent, drawn so that they are `share`."""
-    rows = material.train
-    if material.newly[rows].any() and not material.newly[rows].all():
-        weights = torch.from_numpy(row_weights(material.newly[rows], share))
-        order = torch.multinomial(weights, len(rows), replacement=True, generator=generator)
-    else:
-        order = torch.randperm(len(rows), generator=generator)
-    shuffled = rows[order.numpy()]
-    for place in range(0, len(shuffled), size):
-        batch = shuffled[place : place + size]
-        if len(batch) > 1 or len(shuffled) == 1:  # batch norm cannot learn from one row
-            yield batch

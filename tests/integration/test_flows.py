@@ -13,7 +13,7 @@ import pytest
 import flows.promote
 from flows.check import check
 from flows.monitor import champion_of, monitor
-from flows.promote import in_order, promote
+from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.train import checkpoints, train
@@ -226,12 +226,6 @@ def test_one_broken_problem_does_not_hide_the_others(problems_dir: Path):
     with pytest.raises(ArtefactError):
         monitor()
     assert open_journal().decisions("second", limit=1)[0].action == "nothing"
-
-
-def test_a_champion_that_is_older_than_a_class_is_judged_by_name():
-    answers = np.array([[0.7, 0.2, 0.1]], np.float32)
-    found = in_order(answers, ("a", "b", "c"), ("c", "new", "a"))
-    np.testing.assert_allclose(found, [[0.1, 0.0, 0.7]])
 
 
 def test_checkpoints_are_of_one_start(problems_dir: Path, tmp_path: Path):

@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from menagerie.artefact import Artefact
-from menagerie.building import build_artefact, save_weights
+from menagerie.building import make
 from menagerie.data import Dataset, prepare
 from menagerie.errors import ArtefactError, ConfigurationError
+from menagerie.inference.runtime import OnnxRuntime
 from menagerie.models.checkpoint import load_tensors
 from menagerie.problems import load_problem
 from menagerie.records import ModelRef
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
 from menagerie.tracking.client import connect
-from menagerie.training import Material, train
+from menagerie.tracking.origin import origin_of
 from tests import tiny
 
 
@@ -49,27 +50,20 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         dataset = prepare(load_problem(tiny.write_table(folder, epochs=3)))
         run_id = runs.start_run(dataset, "train", "c" * 40)
         steps = iter(range(1, 100))
-        trained = train(
-            dataset.problem,
-            Material(
-                dataset.inputs,
-                dataset.labels(),
-                dataset.of("train"),
-                dataset.of("validation"),
-                np.zeros(len(dataset.inputs), bool),
-            ),
-            folder / "checkpoints",
+        built = make(
+            dataset,
+            folder / "built",
+            run_id=run_id,
+            git_commit="c" * 40,
             report=lambda figures: runs.log_epoch(run_id, figures, next(steps)),
         )
-        built = build_artefact(dataset, trained, folder / "artefact", run_id=run_id, git_commit="c" * 40)
         picture = folder / "confusion.png"
         picture.write_bytes(b"a picture")
         runs.log_results(run_id, built.artefact.manifest.metrics, [picture])
         runs.log_document(run_id, "# Verdict", "verdict.md")
-        weights = save_weights(trained, folder)
-        ref = versions.register(dataset.problem, built.artefact, weights)
+        ref = versions.register(dataset.problem, built.artefact, built.weights)
         runs.finish_run(run_id)
-        yield Made(folder / "home", dataset, built.artefact, weights, ref)
+        yield Made(folder / "home", dataset, built.artefact, built.weights, ref)
     get_settings.cache_clear()
 
 
@@ -142,8 +136,34 @@ def test_a_version_is_a_model_that_anyone_can_load(made: Made) -> None:
     assert answer["embedding"].shape[0] == len(inputs)
     assert "onnx" in model.metadata.flavors
     assert model.metadata.signature is not None
-    assert [spec.name for spec in model.metadata.signature.outputs.inputs] == ["logits", "embedding"]
+    outputs = {spec.name: spec.shape for spec in model.metadata.signature.outputs.inputs}
+    assert list(outputs)[:2] == ["logits", "embedding"]
+    assert outputs["logits"] == (-1, 3)
+    assert outputs.keys() == answer.keys()
+    assert model.metadata.metadata["example"] == f"runs:/{made.run_id}/artefact/probe.npz"
     assert model.predict(inputs[:1])["logits"].shape == (1, 3)
+
+
+def test_a_version_is_the_file_that_was_judged(made: Made) -> None:
+    folder = Path(connect().artifacts.download_artifacts("models:/menagerie-tiny-table@challenger"))
+    judged = OnnxRuntime(made.artefact.folder / made.artefact.manifest.model_file)
+    inputs, _ = made.artefact.probe()
+    np.testing.assert_allclose(OnnxRuntime(folder / "model.onnx")(inputs).logits, judged(inputs).logits, atol=1e-6)
+    np.testing.assert_array_equal(connect().models.Model.load(folder).load_input_example(folder), inputs[:1])
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert [line.split("==")[0] for line in requirements] == ["mlflow", "numpy", "onnxruntime"]
+
+
+def test_a_version_says_what_it_was_made_from(made: Made) -> None:
+    origin = origin_of(made.dataset.problem, made.ref)
+    assert origin.problem == made.dataset.problem
+    assert (origin.run_id, origin.git_commit, origin.start) == (made.run_id, "c" * 40, None)
+    assert origin.data_fingerprint == made.dataset.manifest.fingerprint
+
+
+def test_a_version_of_a_table_has_no_graph_of_places(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"has no explain\.onnx"):
+        versions.download_explaining(made.dataset.problem, made.ref, tmp_path)
 
 
 def test_nothing_of_a_version_is_a_pickle(made: Made, client: Any) -> None:

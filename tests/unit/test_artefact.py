@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from menagerie.artefact import MANIFEST, MODEL, PROBE, REFERENCE, Artefact, load_artefact, sha256
+from menagerie.artefact import (
+    MANIFEST,
+    MODEL,
+    MODEL_INT8,
+    PROBE,
+    REFERENCE,
+    Artefact,
+    Form,
+    load_artefact,
+    sha256,
+    write_artefact,
+)
 from menagerie.errors import ArtefactError
 from tests.fixtures.make_v1 import make_artefact
 
@@ -136,3 +147,57 @@ def test_arrays_that_would_run_code_are_not_read(artefact: Artefact) -> None:
     loaded = load_artefact(artefact.folder)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         loaded.probe()
+
+
+FP32 = Form(runtime="onnxruntime", precision="fp32", file=MODEL, accuracy=0.9, accepted=True, reason="the reference")
+INT8 = Form(
+    runtime="openvino", precision="int8", file=MODEL_INT8, milliseconds=3.5, accuracy=0.9, accepted=True, reason="fine"
+)
+BF16 = Form(runtime="openvino", precision="bf16", file=MODEL, requires=("amx_bf16",), accepted=False, reason="not here")
+
+
+def written_with(artefact: Artefact, *forms: Form, **facts: object) -> Artefact:
+    inputs, logits = artefact.probe()
+    probe = {"inputs": inputs, "logits": logits, "logits_onnxruntime_fp32": logits + 1}
+    facts = artefact.manifest.model_dump(exclude={"files", "forms"}) | {"forms": forms} | facts
+    return write_artefact(artefact.folder, facts, artefact.reference(), probe)
+
+
+def test_forms_and_their_files_are_written_and_read_back(artefact: Artefact) -> None:
+    (artefact.folder / MODEL_INT8).write_bytes(b"smaller")
+    chosen = {"runtime": "openvino", "precision": "int8", "model_file": MODEL_INT8}
+    again = load_artefact(written_with(artefact, INT8, FP32, BF16, **chosen).folder)
+    assert again.manifest.forms == (INT8, FP32, BF16)
+    assert again.manifest.files.keys() == {MODEL, MODEL_INT8, REFERENCE, PROBE}
+    assert again.manifest.files[MODEL_INT8] == hashlib.sha256(b"smaller").hexdigest()
+    assert again.model_path == artefact.folder / MODEL_INT8
+    (artefact.folder / MODEL_INT8).write_bytes(b"other")
+    with pytest.raises(ArtefactError, match=f"{MODEL_INT8}: sha256 is"):
+        load_artefact(artefact.folder)
+
+
+def test_a_form_that_was_refused_needs_no_file(artefact: Artefact) -> None:
+    refused = INT8.model_copy(update={"accepted": False})
+    again = written_with(artefact, FP32, refused)
+    assert again.manifest.files.keys() == {MODEL, REFERENCE, PROBE}
+    assert again.model_path == artefact.folder / MODEL
+
+
+@pytest.mark.parametrize("change", [{"forms": (FP32, INT8)}, {"model_file": MODEL_INT8}])
+def test_what_is_to_be_served_must_be_among_the_files(artefact: Artefact, change: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match=rf"names no {MODEL_INT8}"):
+        written_with(artefact, *change.pop("forms", ()), **change)
+
+
+def test_the_probe_knows_the_logits_of_each_form(artefact: Artefact) -> None:
+    made = written_with(artefact, FP32)
+    judged = made.probe()[1]
+    np.testing.assert_array_equal(made.probe("onnxruntime_fp32")[1], judged + 1)
+    np.testing.assert_array_equal(made.probe("openvino_fp32")[1], judged)
+
+
+def test_the_frozen_artefact_of_version_1_is_still_read() -> None:
+    frozen = load_artefact(Path(__file__).parents[1] / "fixtures" / "v1" / "artefact")
+    assert (frozen.manifest.runtime, frozen.manifest.precision, frozen.manifest.forms) == ("onnxruntime", "fp32", ())
+    assert frozen.model_path.name == MODEL
+    np.testing.assert_array_equal(frozen.probe("onnxruntime_fp32")[1], frozen.probe()[1])

@@ -8,6 +8,9 @@ import sys
 import pytest
 
 from menagerie.cli import main
+from menagerie.records import ModelRef
+from menagerie.releases import open_channel
+from tests.helpers import make_artefact
 
 
 def test_help_loads_no_library_at_all():
@@ -34,9 +37,12 @@ def test_settings_shows_values_but_no_key(capsys, monkeypatch, home):
     assert "nobody" not in printed
 
 
-@pytest.mark.parametrize("command", ["data", "status", "rollback"])
-def test_an_unknown_problem_is_one_line_on_stderr(command, capsys):
-    assert main([command, "dragons"]) == 2
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [("data", []), ("status", []), ("rollback", []), ("card", []), ("explain", [__file__]), ("reproduce", ["1"])],
+)
+def test_an_unknown_problem_is_one_line_on_stderr(command, more, capsys):
+    assert main([command, "dragons", *more]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("menagerie: no problem 'dragons'")
@@ -54,6 +60,27 @@ def test_status_of_a_new_home(capsys):
     printed = capsys.readouterr().out
     assert "sketches: generation 0" in printed
     assert "0 predictions" in printed
+
+
+def test_the_card_of_what_serves_is_printed(home, capsys):
+    assert main(["card", "sketches"]) == 2
+    assert "sketches has no champion" in capsys.readouterr().err
+    artefact = make_artefact(home / "artefact")
+    channel = open_channel()
+    channel.publish(artefact)
+    channel.promote("sketches", ModelRef("4", artefact.fingerprint), who="test", why="test", expected=0)
+    assert main(["card", "sketches"]) == 2
+    assert "version 4 of sketches has no card here" in capsys.readouterr().err
+    card = home / "cards" / "sketches" / "4.md"
+    card.parent.mkdir(parents=True)
+    card.write_text("# sketches, version 4\n", encoding="utf-8")
+    assert main(["card", "sketches"]) == 0
+    assert capsys.readouterr().out == "# sketches, version 4\n"
+
+
+def test_a_picture_that_is_not_there_is_one_line_on_stderr(capsys):
+    assert main(["explain", "sketches", "nowhere.jpg"]) == 2
+    assert capsys.readouterr().err == "menagerie: nowhere.jpg: No such file or directory\n"
 
 
 def test_a_command_is_needed(capsys):

@@ -162,6 +162,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _toml(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -172,7 +174,8 @@ def _type(annotation: Any) -> str:
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:
-        return "list of texts"
+        of = get_args(annotation)[0]
+        return "list of texts" if of is str else f"list of {_type(of)}{'s' if of is float else ''}"
     return {int: "whole number", float: "number", str: "text", bool: "`true`, `false`", Path: "path"}[annotation]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menagerie.evaluation.metrics import confusion, metrics_of
+from menagerie.evaluation.metrics import brier, confusion, ece, log_losses, metrics_of
 from menagerie.evaluation.plots import plot_confusion, plot_curves
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2])
@@ -43,6 +43,9 @@ def test_three_classes() -> None:
             "recall": sum(recalls.values()) / 3,
             "f1": (3 / 4 + 2 / 3 + 1) / 3,
             "roc_auc": sum(aucs) / 3,
+            # by confidence: .5 wrong, .6 one right and one wrong, .7 three right, .8 two right, each a bin of its own
+            "ece": (0.5 + abs(1 - 1.2) + 0.9 + 0.4) / 8,
+            "log_loss": -np.log([0.8, 0.7, 0.6, 0.3, 0.7, 0.8, 0.4, 0.7]).mean(),
             "recall_a": recalls["a"],
             "recall_b": recalls["b"],
             "recall_c": recalls["c"],
@@ -71,6 +74,28 @@ def test_a_class_that_is_absent_has_recall_zero_and_there_is_no_auc() -> None:
     assert found["accuracy"] == pytest.approx(5 / 7)
 
 
+@pytest.mark.parametrize(("said", "right", "expected"), [(1.0, 10, 0.0), (0.75, 5, 0.25), (0.51, 10, 0.49)])
+def test_ece_is_how_far_confidence_is_from_accuracy(said: float, right: int, expected: float) -> None:
+    probabilities = np.tile(np.array([said, 1 - said], np.float32), (10, 1))
+    assert ece(np.where(np.arange(10) < right, 0, 1), probabilities) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ece_does_not_let_one_bin_make_up_for_another() -> None:
+    probabilities = np.array([[0.65, 0.35], [0.55, 0.45]], np.float32)
+    assert ece(np.array([1, 0]), probabilities) == pytest.approx((0.65 + 0.45) / 2)
+    close = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
+    assert ece(np.array([1, 0]), close) == pytest.approx(0.4)
+
+
+def test_brier_and_log_loss_by_hand() -> None:
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
+    truth = np.array([0, 1, 2])
+    assert brier(truth, probabilities) == pytest.approx((0.04 + 0.01 + 0.01 + 0 + 2) / 3)
+    losses = log_losses(truth, probabilities)
+    assert losses[:2] == pytest.approx([-np.log(0.8), 0])
+    assert 80 < losses[2] < 90  # impossible, and yet a number
+
+
 def test_confusion_has_the_truth_in_rows() -> None:
     table = confusion(TRUTH, PROBABILITIES.argmax(1), 4)
     assert table.tolist() == [[3, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
@@ -88,10 +113,9 @@ def test_the_confusion_picture_darkens_what_is_frequent(tmp_path: Path, size: in
 
 
 @pytest.mark.filterwarnings("error")
-def test_curves_of_two_phases(tmp_path: Path) -> None:
+def test_curves_are_lines(tmp_path: Path) -> None:
     history = [
-        {"phase": phase, "epoch": n, "train_loss": 1 / n, "validation_loss": 1.2 / n, "validation_accuracy": 0.5}
-        for phase in ("head", "network")
+        {"phase": "network", "epoch": n, "train_loss": 1 / n, "validation_loss": 1.2 / n, "validation_accuracy": 0.5}
         for n in (1, 2, 3)
     ]
     plot_curves(history, tmp_path / "curves.png")

@@ -30,8 +30,8 @@ def says(monkeypatch: pytest.MonkeyPatch, flags: str | None) -> None:
 
 
 def test_features_are_whole_words_in_our_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    says(monkeypatch, "avx512_bf16 avx2 avx512fp16 amx_int8")
-    assert hardware.cpu_features() == ("avx2", "avx512_bf16", "amx_int8")
+    says(monkeypatch, "avx512_bf16 avx_vnni avx2 avx512fp16 amx_int8")
+    assert hardware.cpu_features() == ("avx2", "avx_vnni", "avx512_bf16", "amx_int8")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,17 @@ def test_bfloat16_is_used_where_the_processor_computes_in_it(
 ) -> None:
     says(monkeypatch, flags)
     assert hardware.computes_in_bf16() is fast
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [((), True), (("avx2",), True), (("amx_bf16", "avx2"), True), (("amx_bf16",), False), (("avx", "sse"), False)],
+)
+def test_one_of_the_features_is_enough_and_none_asks_nothing(
+    monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], there: bool
+) -> None:
+    says(monkeypatch, "avx2 avx512f")
+    assert hardware.has_any(wanted) is there
 
 
 def test_without_cpuinfo_there_are_no_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,3 +98,19 @@ def test_what_must_start_fast_loads_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("menagerie.building", {"torch", "torchvision", "sklearn", "matplotlib", "mlflow"}),
+        ("menagerie.tuning", {"torch", "torchvision"}),
+        ("menagerie.inference.confidence", {*HEAVY, "onnx", "scipy", "openvino"}),
+        ("menagerie.inference.runtime", {*HEAVY, "onnx", "scipy", "openvino"}),
+    ],
+)
+def test_what_does_without_a_library_does_not_load_it(module, without):
+    code = f"import sys, {module}; print(*sorted({without!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

@@ -27,16 +27,22 @@ def test_the_random_share_is_about_as_large_as_it_says_and_always_the_same():
 
 
 @pytest.mark.parametrize(
-    ("mode", "unsure", "sure_drawn", "sure"),
-    [("off", False, False, False), ("candidates", True, True, False), ("all", True, True, True)],
+    ("mode", "unsure", "unknown", "sure_drawn", "sure"),
+    [
+        ("off", False, False, False, False),
+        ("candidates", True, True, True, False),
+        ("all", True, True, True, True),
+    ],
 )
-def test_the_mode_says_what_is_wanted(tmp_path, mode, unsure, sure_drawn, sure):
+def test_the_mode_says_what_is_wanted(tmp_path, mode, unsure, unknown, sure_drawn, sure):
     store = PictureStore(tmp_path, mode)
     drawn = next(sha for sha in shas(500) if at_random(sha))
     other = next(sha for sha in shas(500) if not at_random(sha))
-    assert store.wants(0.5, other) is unsure
-    assert store.wants(0.99, drawn) is sure_drawn
-    assert store.wants(0.99, other) is sure
+    assert store.wants(0.5, other, True) is unsure
+    assert store.wants(0.99, other, False) is unknown
+    assert store.wants(0.99, drawn, True) is sure_drawn
+    assert store.wants(0.99, other, True) is sure
+    assert store.wants(0.99, other, None) is sure  # the model cannot tell
 
 
 def test_what_is_kept_is_found_again_and_nothing_else_is(tmp_path):

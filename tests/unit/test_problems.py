@@ -6,6 +6,7 @@ import pytest
 
 from menagerie.errors import ConfigurationError
 from menagerie.problems import available, load_problem
+from menagerie.settings import get_settings
 
 GOOD = """
 name = "mine"
@@ -36,9 +37,12 @@ def write(tmp_path, monkeypatch):
     return write
 
 
-@pytest.mark.parametrize("name", ["sketches", "pets"])
-def test_shipped_problems_load(name):
-    assert load_problem(name).name == name
+@pytest.mark.parametrize(
+    ("name", "classes", "coverage"), [("sketches", 8, 0.95), ("pets", 2, 0.99), ("breeds", 37, 0.90), ("cat", 2, 0.99)]
+)
+def test_shipped_problems_load(name, classes, coverage):
+    problem = load_problem(name)
+    assert (problem.name, len(problem.classes), problem.confidence.coverage) == (name, classes, coverage)
 
 
 def test_every_shipped_problem_loads():
@@ -92,3 +96,14 @@ def test_the_name_must_be_the_files(write):
 def test_an_unknown_problem_names_those_there_are():
     with pytest.raises(ConfigurationError, match=r"no problem 'dragons'; there are .*pets.*sketches"):
         load_problem("dragons")
+
+
+def test_the_settings_win_over_batch_size_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_problem("pets")
+    monkeypatch.setenv("MENAGERIE_BATCH_SIZE", "7")
+    monkeypatch.setenv("MENAGERIE_WEIGHTS", "/somewhere/mine.safetensors")
+    get_settings.cache_clear()
+    pets, sketches = load_problem("pets"), load_problem("sketches")
+    assert (pets.training.batch_size, sketches.training.batch_size) == (7, 7) != (plain.training.batch_size, 0)
+    assert pets.model.weights == "/somewhere/mine.safetensors" != plain.model.weights
+    assert sketches.model.weights == "none"  # a network that begins with random weights goes on doing so

@@ -2,19 +2,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
+from menagerie.evaluation.comparison import difference_interval, lowest_by_chance, mcnemar
+from menagerie.evaluation.evidence import Costs, Evidence, Scores
 from menagerie.problems import Gate
-from menagerie.promotion import Scores, judge, mcnemar
+from menagerie.promotion import judge
 from menagerie.records import Check, ModelRef, Verdict
 
 NEW, OLD = ModelRef("2", "f2"), ModelRef("1", "f1")
 CLASSES = ("cat", "dog", "fox")
-GATE = Gate(min_accuracy=0.6, min_recall=0.4, margin=0.02, significance=0.05, min_recent=30)
+GATE = Gate(
+    min_accuracy=0.6,
+    min_recall=0.4,
+    margin=0.02,
+    significance=0.05,
+    min_recent=30,
+    max_calibration_error=1.0,  # the samples' answers are all certain
+    robustness_margin=0.03,
+    max_milliseconds=10,
+    max_megabytes=5,
+)
+CHEAP = Costs(milliseconds=2.0, megabytes=1.0)
 RELEASED = Check("released", True, 0.0, 1e-4)
 
 
@@ -33,16 +47,16 @@ def share(right: int, total: int, first: int = 0) -> Scores:
 
 
 def judged(golden: Any, recent: Any = None, **changes: Any) -> Verdict:
-    options: dict[str, Any] = {
-        "classes": CLASSES,
-        "golden": golden,
-        "recent": recent,
-        "after_drift": False,
-        "released": RELEASED,
-        "gate": GATE,
-    }
     champion = changes.pop("champion", OLD if golden[1] else None)
-    return judge("pets", changes.pop("challenger", NEW), champion, **(options | changes))
+    rules = {
+        "classes": changes.pop("classes", CLASSES),
+        "after_drift": changes.pop("after_drift", False),
+        "gate": changes.pop("gate", GATE),
+    }
+    challenger = changes.pop("challenger", NEW)
+    costs = (CHEAP, CHEAP if champion else None)
+    evidence = replace(Evidence(golden, recent, costs, RELEASED), **changes)
+    return judge("pets", challenger, champion, evidence, **rules)
 
 
 def failed(verdict: Verdict) -> set[str]:
@@ -177,10 +191,146 @@ def test_scores_of_other_rows_are_a_mistake() -> None:
         judged((share(270, 300), None), champion=OLD)
 
 
+def named(verdict: Verdict, name: str) -> Check:
+    return next(check for check in verdict.checks if check.name == name)
+
+
+def test_differences_are_told_with_their_interval() -> None:
+    verdict = judged(BETTER, RECENT_BETTER)
+    low, high = difference_interval(50, 0, 300)
+    assert 0.1 < low < 50 / 300 < high < 0.25
+    assert f"95 % interval {low:+.4f} to {high:+.4f}" in named(verdict, "golden within margin").detail
+    assert "accuracy difference +0.5833, 95 % interval" in named(verdict, "recent better").detail
+
+
+def test_the_interval_is_that_of_drawing_rows_with_replacement() -> None:
+    difference = np.repeat([1, -1, 0], [30, 12, 158])
+    rng = np.random.default_rng(5)
+    drawn = [difference[rng.integers(0, 200, 200)].mean() for _ in range(4000)]
+    assert difference_interval(30, 12, 200) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    assert difference_interval(0, 0, 200) == (0.0, 0.0)
+    assert difference_interval(0, 0, 0) == (-1.0, 1.0)
+
+
+def test_the_lowest_p_of_one_group_is_spread_as_a_p_value_is() -> None:
+    lowest = lowest_by_chance([np.ones(40, bool)])
+    for p_value in (0.5, 0.1, 0.01):
+        threshold = max(p for p in (mcnemar(k, 40 - k) for k in range(41)) if p <= p_value)
+        assert (lowest <= threshold).mean() == pytest.approx(threshold, rel=0.2)
+
+
+def test_the_lowest_p_of_many_groups_is_lower_and_that_of_one_group_many_times_is_not() -> None:
+    groups = [np.arange(200) // 20 == number for number in range(10)]
+    one, many, same = (np.mean(lowest_by_chance(g) < 0.05) for g in (groups[:1], groups, groups[:1] * 10))
+    assert many == pytest.approx(1 - (1 - one) ** 10, abs=0.05)
+    assert same == one
+    assert lowest_by_chance([np.zeros(0, bool)]).tolist() == [1.0] * 10_000
+
+
+def test_a_slice_that_is_surely_worse_refuses_a_better_challenger() -> None:
+    golden = (share(290, 300, first=100), share(240, 300, first=150))  # wrong: rows 100-109 and 150-209
+    slices = {"condition night": np.arange(300) // 10 == 10, "condition day": np.arange(300) < 99}
+    assert failed(judged(golden, slices=slices)) == {"slices no worse", "slice condition night"}
+    lost = named(judged(golden, slices=slices), "slice condition night")
+    assert "0.0000 against 1.0000 of 10 inputs" in lost.detail
+    assert (lost.figure, lost.limit) == (pytest.approx(0.5**10, abs=0.003), 0.05)
+
+
+def test_a_slice_is_judged_with_the_number_of_slices_in_mind() -> None:
+    """Five losses on one slice: p 0.031 is surely worse alone, and luck among many."""
+    golden = (share(295, 300, first=100), share(240, 300, first=150))
+    lost = np.isin(np.arange(300), np.arange(100, 110))
+    assert failed(judged(golden, slices={"class cat": lost})) == {"slices no worse", "slice class cat"}
+    others = {f"class {number}": np.arange(300) % 7 == number for number in range(7)}
+    verdict = judged(golden, slices={"class cat": lost} | others)
+    assert failed(verdict) == set()
+    assert "slices looked at: 8; nearest to worse: class cat" in named(verdict, "slices no worse").detail
+
+
+def test_slices_go_over_golden_and_recent_rows() -> None:
+    golden, recent = (share(300, 300), share(240, 300)), (share(50, 60), share(20, 60, first=20))
+    night = np.arange(360) >= 300
+    night[310:] = False  # the first ten recent rows, which the challenger alone has wrong
+    assert failed(judged(golden, recent, slices={"condition night": night})) == {
+        "slices no worse",
+        "slice condition night",
+    }
+
+
+def test_without_a_champion_no_slice_is_compared() -> None:
+    verdict = judged((share(290, 300), None), slices={"class cat": np.arange(300) < 100})
+    assert "slices no worse" not in {check.name for check in verdict.checks}
+    assert verdict.promote
+
+
+def certain(rows: int, right: float, said: float, rng: np.random.Generator) -> Scores:
+    """Answers with the probability `said` that are right with the chance `right`."""
+    answers = scores(rng.random(rows) < right)
+    rest = np.float32((1 - said) / 2)
+    return Scores(answers.truth, answers.probabilities * np.float32(said - rest) + rest)
+
+
+def test_an_overconfident_challenger_is_refused() -> None:
+    rng, gate = np.random.default_rng(2), GATE.model_copy(update={"max_calibration_error": 0.05})
+    assert failed(judged((certain(2000, 0.8, 0.95, rng), None), gate=gate)) == {"calibration"}
+    assert failed(judged((certain(2000, 0.8, 0.8, rng), None), gate=gate)) == set()
+
+
+def test_an_error_that_few_inputs_have_by_chance_is_borne(count: Callable[[int, int], int]) -> None:
+    rng, gate = np.random.default_rng(3), GATE.model_copy(update={"max_calibration_error": 0.02, "min_recall": 0.0})
+    repeats = count(200, 5_000)
+    verdicts = [judged((certain(60, 0.8, 0.8, rng), None), gate=gate) for _ in range(repeats)]
+    figures = [named(verdict, "calibration").figure for verdict in verdicts]
+    assert np.mean(np.array(figures) > 0.02) > 0.4, "the limit alone would refuse half of them"
+    refused = sum(not named(verdict, "calibration").passed for verdict in verdicts)
+    assert refused <= binom.ppf(0.999, repeats, gate.significance)
+    assert any("might have so much on 60 inputs" in named(v, "calibration").detail for v in verdicts)
+
+
+def test_what_costs_too_much_is_refused() -> None:
+    slow, heavy = Costs(10.1, 1.0), Costs(2.0, 5.1)
+    assert failed(judged((share(290, 300), None), costs=(slow, None))) == {"milliseconds"}
+    assert failed(judged((share(290, 300), None), costs=(heavy, None))) == {"megabytes"}
+    verdict = judged(BETTER, costs=(CHEAP, Costs(3.5, 2.5)))
+    assert "the champion takes 3.50" in named(verdict, "milliseconds").detail
+
+
+def corrupted(*shares: float) -> dict[str, Any]:
+    """Right answers to 100 inputs under each corruption."""
+    return {f"noise {level}": np.arange(100) < 100 * share for level, share in enumerate(shares)}
+
+
+def test_a_challenger_that_corruption_harms_more_is_refused() -> None:
+    for new, passes in (((0.9, 0.5), True), ((0.9, 0.44), True), ((0.83, 0.49), False), ((0.95, 0.9), True)):
+        verdict = judged(BETTER, corrupted=(corrupted(*new), corrupted(0.9, 0.5)))
+        assert failed(verdict) == (set() if passes else {"robustness"}), new
+        assert named(verdict, "robustness").figure == pytest.approx(np.mean(new))
+
+
+def test_a_loss_under_corruption_within_two_standard_errors_is_borne() -> None:
+    """8 of 100 answers lost and 3 won: more than the margin of 3 points, and not surely so."""
+    lost = np.arange(100)
+    new, old = {"blur 1": (lost >= 8) & (lost < 90)}, {"blur 1": lost < 87}
+    verdict = judged(BETTER, corrupted=(new, old))
+    assert failed(verdict) == set()
+    check = named(verdict, "robustness")
+    difference = new["blur 1"].astype(float) - old["blur 1"]
+    assert check.limit == pytest.approx(0.87 - 2 * difference.std(ddof=1) / 10)
+    assert check.figure == pytest.approx(0.82)
+
+
+def test_robustness_of_a_first_model_is_shown() -> None:
+    verdict = judged((share(290, 300), None), corrupted=(corrupted(0.2), None))
+    assert verdict.promote
+    assert named(verdict, "robustness").figure == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="corrupted"):
+        judged(BETTER, corrupted=(corrupted(0.2), None))
+
+
 @pytest.mark.parametrize("recent_rows", [0, 120])
 def test_equal_challengers_win_at_most_at_the_stated_rate(recent_rows: int, count: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(recent_rows)
-    repeats = count(400, 100_000)
+    repeats = count(400, 20_000)
 
     def pair(rows: int) -> tuple[Scores, Scores]:
         hard = rng.random(rows) < 0.5  # inputs both fail on more often, so that the answers are paired
@@ -193,7 +343,7 @@ def test_equal_challengers_win_at_most_at_the_stated_rate(recent_rows: int, coun
 
 def test_markedly_better_challengers_win_nearly_always(count: Callable[[int, int], int]) -> None:
     rng = np.random.default_rng(1)
-    repeats = count(100, 20_000)
+    repeats = count(100, 5_000)
 
     def pair(rows: int, gain: float) -> tuple[Scores, Scores]:
         return scores(rng.random(rows) < 0.75 + gain), scores(rng.random(rows) < 0.75)

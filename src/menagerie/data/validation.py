@@ -26,6 +26,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """A picture of the report; `file` lies beside it."""
+
+    title: str
+    file: str
+    about: str
+
+
+@dataclass(frozen=True)
 class Report:
     """The findings over a dataset."""
 
@@ -33,6 +42,7 @@ class Report:
     inputs: int
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -43,13 +53,15 @@ class Report:
         """The report as a page."""
         labels = sorted({label for split in self.counts.values() for label in split})
         lines = [f"# Data of {self.problem}", "", f"{self.inputs} inputs", ""]
-        lines += ["| split | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
-        for split, row in self.counts.items():
-            lines.append(f"| {split} | " + " | ".join(str(row.get(label, 0)) for label in labels) + " |")
+        lines += ["| class | " + " | ".join(self.counts) + " |", "|---" * (len(self.counts) + 1) + "|"]
+        for label in labels:
+            lines.append(f"| {label} | " + " | ".join(str(row.get(label, 0)) for row in self.counts.values()) + " |")
         lines += ["", "No findings." if not self.findings else "## Findings", ""]
         for finding in self.findings:
             lines.append(f"- **{finding.level}** {finding.check} ({finding.count}): {finding.message}")
             lines += [f"  - `{example}`" for example in finding.examples]
+        for sheet in self.sheets:
+            lines += ["", f"## {sheet.title}", "", sheet.about, "", f"![{sheet.title}]({sheet.file})"]
         return "\n".join(lines) + "\n"
 
     def require_usable(self) -> None:
@@ -57,6 +69,15 @@ class Report:
         if self.errors:
             texts = "; ".join(f"{f.check}: {f.message}" for f in self.errors)
             raise ConfigurationError(f"the data of {self.problem} cannot be trained on: {texts}")
+
+
+def leaks(rows: Sequence[Row], groups: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of rows that are nearly the same, one of them golden and one not; `groups` as in `findings_of`."""
+    return [
+        (first, second)
+        for second, first in enumerate(groups)
+        if rows[first].split != rows[second].split and "golden" in (rows[first].split, rows[second].split)
+    ]
 
 
 def findings_of(
@@ -87,14 +108,10 @@ def findings_of(
         paths = tuple(" / ".join(f"{row.path} ({row.label})" for row in group) for group in torn[:SHOWN])
         found.append(Finding("error", "contradictory labels", len(torn), "the same bytes with different labels", paths))
 
-    leaks = [
-        (rows[first].path, row.path)
-        for first, row in zip(groups, rows, strict=True)
-        if "golden" in {row.split, rows[first].split} and row.split != rows[first].split
-    ]
-    if leaks:
+    leaked = [(rows[first].path, rows[second].path) for first, second in leaks(rows, groups)]
+    if leaked:
         message = "nearly the same input in the golden set and outside it; the source's own split was kept"
-        found.append(Finding("warning", "leakage", len(leaks), message, tuple(" ~ ".join(p) for p in leaks[:SHOWN])))
+        found.append(Finding("warning", "leakage", len(leaked), message, tuple(" ~ ".join(p) for p in leaked[:SHOWN])))
 
     counts = Counter(row.label for row in rows if row.split == "train")
     few = [label for label in problem.classes if counts[label] < limits.min_per_class]

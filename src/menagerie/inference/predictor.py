@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from menagerie.artefact import Artefact
 from menagerie.errors import ArtefactError, Overloaded
-from menagerie.inference.runtime import Runtime, check_probe, load_runtime
+from menagerie.inference.confidence import Confidence
+from menagerie.inference.runtime import Outputs, Runtime, check_probe, load_runtime
 from menagerie.kinds import Kind, make_kind
 from menagerie.pictures import Held, PictureStore, at_random
 from menagerie.records import ModelRef, Prediction, new_id, now
@@ -26,12 +27,6 @@ from menagerie.records import ModelRef, Prediction, new_id, now
 Keep = Callable[[Sequence[Prediction]], bool]
 VARIANT = "champion"  # what serves; a challenger is judged before it is released, and answers nobody
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits [n, classes] to probabilities float32 [n, classes], each row summing to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +45,15 @@ class Input:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client is told. `probabilities` by class, in the order of the problem's classes."""
+    """What a client is told. `probabilities` by class, in the order of the problem's classes; `prediction_set` holds
+    the classes that may be the truth, the most probable first (none: unsure). None where the artefact cannot tell."""
 
     prediction_id: str
     label: str
     confidence: float
     probabilities: dict[str, float]
+    prediction_set: list[str] | None
+    in_distribution: bool | None
     journaled: bool
     model: dict[str, str]
     latency_ms: float
@@ -67,8 +65,8 @@ class Answer:
             "label": self.label,
             "confidence": self.confidence,
             "probabilities": self.probabilities,
-            "prediction_set": None,
-            "in_distribution": None,
+            "prediction_set": self.prediction_set,
+            "in_distribution": self.in_distribution,
             "journaled": self.journaled,
             "model": self.model,
         }
@@ -82,6 +80,7 @@ class Predictor:
     ref: ModelRef
     kind: Kind
     runtime: Runtime
+    confidence: Confidence
 
     @property
     def problem(self) -> str:
@@ -125,23 +124,36 @@ class Predictor:
         Returns:
             an answer for each input, in order; Overloaded where the model gave no finite number.
         """
-        logits, embeddings = self.runtime(np.stack([one.model_input for one in inputs]))
-        finite: NDArray[np.bool_] = np.isfinite(np.concatenate([logits, embeddings], axis=1)).all(axis=1)
-        probabilities = softmax(np.where(finite[:, None], logits, 0))
+        outputs = self.runtime(np.stack([one.model_input for one in inputs]))
+        finite = _finite(outputs)
+        probabilities = self.confidence.probabilities(np.where(finite[:, None], outputs.logits, 0))
         predictions = [
             self._prediction(one, row, embedding)
-            for one, row, embedding in zip(inputs, probabilities, embeddings, strict=True)
+            for one, row, embedding in zip(inputs, probabilities, outputs.embedding, strict=True)
         ]
         journaled = keep([one for one, good in zip(predictions, finite, strict=True) if good])
+        sets, known = self._certainty(probabilities, outputs.ood)
         answers: list[Answer | Exception] = []
-        for one, prediction, good in zip(inputs, predictions, finite, strict=True):
-            if good:
-                answers.append(self._answer(prediction, journaled))
-                if pictures.wants(float(prediction.probabilities.max()), one.sha256):
-                    pictures.keep(self.problem, one.sha256, one.held, self.kind)
-            else:
+        for at, (one, prediction) in enumerate(zip(inputs, predictions, strict=True)):
+            if not finite[at]:
                 answers.append(Overloaded("the model gave no usable answer"))
+                continue
+            answers.append(self._answer(prediction, sets[at], known[at], journaled))
+            if pictures.wants(float(prediction.probabilities.max()), one.sha256, known[at]):
+                pictures.keep(self.problem, one.sha256, one.held, self.kind)
         return answers
+
+    def _certainty(
+        self, probabilities: NDArray[np.float32], ood: NDArray[np.float32] | None
+    ) -> tuple[Sequence[list[str] | None], Sequence[bool | None]]:
+        """Prediction sets by name, and whether each input is like those learnt from."""
+        unknown = [None] * len(probabilities)
+        sets = self.confidence.prediction_sets(probabilities)
+        known = None if ood is None else self.confidence.known(ood)
+        return (
+            unknown if sets is None else [[self.classes[index] for index in one] for one in sets],
+            unknown if known is None else known.tolist(),
+        )
 
     def _prediction(self, one: Input, row: NDArray[np.float32], embedding: NDArray[np.float32]) -> Prediction:
         return Prediction(
@@ -161,17 +173,25 @@ class Predictor:
             at_random=at_random(one.sha256),
         )
 
-    def _answer(self, prediction: Prediction, journaled: bool) -> Answer:
+    def _answer(self, prediction: Prediction, chosen: list[str] | None, known: bool | None, journaled: bool) -> Answer:
         shares = prediction.probabilities.tolist()
         return Answer(
             prediction_id=prediction.id,
             label=prediction.label,
             confidence=max(shares),
             probabilities=dict(zip(self.classes, shares, strict=True)),
+            prediction_set=chosen,
+            in_distribution=known,
             journaled=journaled,
             model=self.model,
             latency_ms=prediction.latency_ms,
         )
+
+
+def _finite(outputs: Outputs) -> NDArray[np.bool_]:
+    """Whether all that the model gave for an input is finite, [n]."""
+    scores = [] if outputs.ood is None else [outputs.ood[:, None]]
+    return np.asarray(np.isfinite(np.concatenate([outputs.logits, outputs.embedding, *scores], axis=1)).all(axis=1))
 
 
 def load_predictor(artefact: Artefact, version: str, *, batch_max: int) -> Predictor:
@@ -186,4 +206,6 @@ def load_predictor(artefact: Artefact, version: str, *, batch_max: int) -> Predi
     if tuple(kind.statistics) != artefact.manifest.statistics:
         raise ArtefactError(f"{artefact.fingerprint}: its statistics are not those this version describes inputs by")
     runtime.warm(np.zeros((batch_max, *kind.shape), kind.dtype))
-    return Predictor(artefact, ModelRef(version, artefact.fingerprint), kind, runtime)
+    return Predictor(
+        artefact, ModelRef(version, artefact.fingerprint), kind, runtime, Confidence.from_manifest(artefact.manifest)
+    )

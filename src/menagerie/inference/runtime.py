@@ -1,44 +1,91 @@
-"""One forward pass in ONNX Runtime, on one thread: parallelism is across batches, where it does not collapse."""
+"""One forward pass of a model's file, on one thread: parallelism is across batches, where it does not collapse."""
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from menagerie.artefact import Artefact
-from menagerie.errors import ArtefactError
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported, which else makes an id to report under
+import onnxruntime as ort
 
-TOLERANCE = 1e-3  # of a logit: what another processor's rounding may change
+from menagerie.artefact import Artefact, Form, Manifest
+from menagerie.errors import ArtefactError
+from menagerie.hardware import cpu_features, has_any
+
+# How far a logit of the probe may be from what it was, as a share of the largest one. fp32: another processor adds in
+# another order. bf16 and int8: that rounding moves some values to the neighbouring level, which is 1/256 of their
+# range away, and layers add up; still far below what another model or another picture gives.
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "int8": 5e-2}
+
+STREAMS = 8  # at most: each has a graph of its own in memory
+
+Arrays = dict[str, NDArray[np.float32]]
 
 ort.disable_telemetry_events()
+
+
+class Outputs(NamedTuple):
+    """What a model gives for n inputs."""
+
+    logits: NDArray[np.float32]  # [n, classes]
+    embedding: NDArray[np.float32]  # [n, d]
+    ood: NDArray[np.float32] | None  # [n], the higher the less like anything learnt; None: the model does not tell
 
 
 class Runtime(Protocol):
     """What runs a model. Safe to call from several threads at once."""
 
-    def __call__(self, inputs: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Inputs [n, *shape] to logits float32 [n, classes] and embedding float32 [n, d]."""
+    @property
+    def form(self) -> str:
+        """Runtime and precision, as in the names of the probe's logits."""
+
+    def __call__(self, inputs: NDArray[Any]) -> Outputs:
+        """Inputs [n, *shape] to what the model gives for them."""
 
     def warm(self, inputs: NDArray[Any]) -> None:
         """Run once, so that the first request does not pay for what is set up late."""
 
 
-class OnnxRuntime:
-    """An ONNX file on the processor.
+class _Runs:
+    """What the runtimes share."""
+
+    form: str
+
+    def run(self, inputs: NDArray[Any]) -> Arrays:
+        """All outputs of the file by name, in memory of their own."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: NDArray[Any]) -> Outputs:
+        """Inputs [n, *shape] to what the model gives for them."""
+        found = self.run(inputs)
+        return Outputs(found["logits"], found["embedding"], found.get("ood"))
+
+    def warm(self, inputs: NDArray[Any]) -> None:
+        """Run once."""
+        self.run(inputs)
+
+
+class OnnxRuntime(_Runs):
+    """An ONNX file in ONNX Runtime, on the processor.
 
     Args:
         model: the file.
         threads: of one forward pass.
+        precision: what the file holds, fp32 or int8.
 
     Raises:
         ArtefactError: the runtime cannot load it.
     """
 
-    def __init__(self, model: Path, threads: int = 1) -> None:
+    def __init__(self, model: Path, threads: int = 1, precision: str = "fp32") -> None:
+        self.form = f"onnxruntime_{precision}"
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -49,41 +96,119 @@ class OnnxRuntime:
         except Exception as error:  # the runtime has a class of its own for each way to fail
             raise ArtefactError(f"{model}: cannot be loaded: {error}") from error
         self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def __call__(self, inputs: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Inputs [n, *shape] to logits float32 [n, classes] and embedding float32 [n, d]."""
-        logits, embedding = self._session.run(["logits", "embedding"], {self._input: inputs})
-        return logits, embedding
-
-    def warm(self, inputs: NDArray[Any]) -> None:
-        """Run once."""
-        self(inputs)
+    def run(self, inputs: NDArray[Any]) -> Arrays:
+        """All outputs of the file by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: inputs}), strict=True))
 
 
-def load_runtime(artefact: Artefact, threads: int = 1) -> Runtime:
-    """The runtime that an artefact was judged in.
+class OpenVinoRuntime(_Runs):
+    """An ONNX file in OpenVINO, on the processor.
+
+    Args:
+        model: the file.
+        threads: of one forward pass.
+        precision: fp32; bf16, which computes the same file in bfloat16; int8, where the file holds that.
+
+    Raises:
+        ArtefactError: the runtime cannot load it.
+    """
+
+    def __init__(self, model: Path, threads: int = 1, precision: str = "fp32") -> None:
+        self.form = f"openvino_{precision}"
+        # Importing it reports home, unless its reporter is not there: then it takes a mute one of its own.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be imported
+        # A stream is one forward pass at a time, and passes of one stream wait for each other.
+        streams = min(max(1, (os.cpu_count() or 1) // threads), STREAMS)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": streams * threads,
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # else all models and processes share the same core
+        }
+        try:
+            import openvino
+
+            core = openvino.Core()
+            self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        except Exception as error:  # as above
+            raise ArtefactError(f"{model}: cannot be loaded: {error}") from error
+        self._outputs = [output.any_name for output in self._compiled.outputs]
+        self._local = threading.local()
+
+    def run(self, inputs: NDArray[Any]) -> Arrays:
+        """All outputs of the file by name; copied, since a request's memory is used again."""
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        found = self._local.request.infer([inputs], share_inputs=True, share_outputs=False)
+        return dict(zip(self._outputs, found.values(), strict=True))
+
+
+def open_runtime(runtime: str, precision: str, model: Path, threads: int = 1) -> OnnxRuntime | OpenVinoRuntime:
+    """A model's file in one of the runtimes.
 
     Raises:
         ArtefactError: it cannot be loaded.
     """
-    return OnnxRuntime(artefact.model_path, threads)
+    kind = OpenVinoRuntime if runtime == "openvino" else OnnxRuntime
+    return kind(model, threads, precision)
+
+
+def open_features(
+    runtime: str, precision: str, trunk: Path, threads: int = 1
+) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """A trunk's file as a function of inputs [n, *shape] to features float32 [n, width], for any thread.
+
+    Raises:
+        ArtefactError: it cannot be loaded.
+    """
+    opened = open_runtime(runtime, precision, trunk, threads)
+    return lambda inputs: opened.run(inputs)["features"]
+
+
+def choose(manifest: Manifest) -> Form:
+    """The form that was judged or, where this processor cannot run it, the fastest accepted one that it can.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    if not manifest.forms:  # made before there were several
+        return Form(
+            runtime=manifest.runtime, precision=manifest.precision, file=manifest.model_file, accepted=True, reason=""
+        )
+    for form in manifest.forms:
+        if form.accepted and has_any(form.requires):
+            return form
+    raise ArtefactError(f"{manifest.problem}: no form of the model runs on this processor ({' '.join(cpu_features())})")
+
+
+def load_runtime(artefact: Artefact, threads: int = 1) -> Runtime:
+    """An artefact's model in the form that suits this processor.
+
+    Raises:
+        ArtefactError: there is none, or it cannot be loaded.
+    """
+    form = choose(artefact.manifest)
+    return open_runtime(form.runtime, form.precision, artefact.folder / form.file, threads)
 
 
 def check_probe(artefact: Artefact, runtime: Runtime) -> None:
-    """Compare the logits of the probe inputs with those written when the artefact was made.
+    """Compare the logits of the probe inputs with those that this form gave when the artefact was made.
 
     Raises:
         ArtefactError: they differ by more than `TOLERANCE`, are not finite, or the model does not run.
     """
-    inputs, expected = artefact.probe()
+    inputs, expected = artefact.probe(runtime.form)
     try:
-        logits, embedding = runtime(inputs)
+        found = runtime(inputs)
     except Exception as error:  # as above
         raise ArtefactError(f"{artefact.fingerprint}: the probe does not run: {error}") from error
-    if not (np.isfinite(logits).all() and np.isfinite(embedding).all()):
+    if not all(np.isfinite(array).all() for array in found if array is not None):
         raise ArtefactError(f"{artefact.fingerprint}: the probe gives numbers that are not finite")
-    if logits.shape != expected.shape:
-        raise ArtefactError(f"{artefact.fingerprint}: the probe gives {logits.shape}, not {expected.shape}")
-    limit = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
-    if (worst := float(np.abs(logits - expected).max(initial=0.0))) > limit:
+    if found.logits.shape != expected.shape:
+        raise ArtefactError(f"{artefact.fingerprint}: the probe gives {found.logits.shape}, not {expected.shape}")
+    share = TOLERANCE[runtime.form.rpartition("_")[2]]
+    limit = share * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    if (worst := float(np.abs(found.logits - expected).max(initial=0.0))) > limit:
         raise ArtefactError(f"{artefact.fingerprint}: a logit of the probe differs by {worst:.2g}, more than {limit:g}")

@@ -1,4 +1,4 @@
-"""A trained network as ONNX, the only form in which a model leaves training."""
+"""The trunk of a trained network as ONNX, the only form in which a network leaves training."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from menagerie.training import Trained
+from menagerie.models.factory import Network
+from menagerie.models.top import FEATURES
+
+INPUTS = "inputs"
+OPSET = 17
 
 
-class _Served(nn.Module):
-    """Logits and embedding from one pass."""
+class _Trunk(nn.Module):
+    """From the raw input to what the head sees."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network, self.projection = trained.network, trained.projection
+        self.network = network
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.features(inputs)
-        return self.network.head(features), self.projection(features)
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.network.features(inputs)
 
 
-def export_onnx(trained: Trained, examples: NDArray[Any], path: Path) -> None:
-    """Write the network with normalisation and projection inside.
+def export_trunk(network: Network, examples: NDArray[Any], path: Path) -> None:
+    """Write all of a network but its head, normalisation inside (docs/decisions/0009).
 
     Args:
-        trained: The network, in evaluation mode on the CPU.
-        examples: At least two model inputs (with one, the batch dimension would be frozen).
-        path: The file to write: input `inputs` [n, *shape], outputs `logits` and `embedding`.
+        network: On the CPU, in evaluation mode.
+        examples: Any model inputs [n, *shape], n >= 1: they tell shape and type.
+        path: The file to write: input `inputs` [n, *shape], output `features` float32 [n, width].
     """
+    batch = {0: "n"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        program = torch.onnx.export(
-            _Served(trained).eval(),
+        warnings.simplefilter("ignore")  # the exporter warns that it is not the newest one
+        torch.onnx.export(
+            _Trunk(network).eval(),
             (torch.from_numpy(np.ascontiguousarray(examples)),),
-            input_names=["inputs"],
-            output_names=["logits", "embedding"],
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            external_data=False,
-            verbose=False,
+            str(path),
+            input_names=[INPUTS],
+            output_names=[FEATURES],
+            dynamo=False,
+            opset_version=OPSET,
+            dynamic_axes={INPUTS: batch, FEATURES: batch},
         )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    model = program.model_proto
+    model = onnx.load(path)
     del model.metadata_props[:]
-    for node in model.graph.node:  # stack traces and module paths of the machine that exported
+    for node in model.graph.node:  # stack traces of the machine that exported
         del node.metadata_props[:]
         node.doc_string = ""
     onnx.checker.check_model(model)

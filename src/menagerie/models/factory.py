@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -82,12 +83,23 @@ def build_network(problem: Problem, pretrained: bool = True) -> Network:
         columns = len(problem.input.columns)
         trunk = nn.Sequential(nn.Linear(columns, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
         return Network(Columns(columns), trunk, 64, classes)
-    if name == "simple_cnn":
-        return Network(Pictures(), _simple_cnn(), 256, classes, dropout=0.2)
-    full = _from_torchvision(name, _initial(problem) if pretrained else "none")
-    stages = [child for part, child in full.named_children() if part not in ("avgpool", "fc", "classifier")]
-    width = 1280 if name == "mobilenet_v2" else 512
-    return Network(Pictures(), nn.Sequential(*stages, _pool()), width, classes, dropout=0.2)
+    if name in OWN:
+        make, dropout = OWN[name]
+        trunk = make()
+    else:
+        trunk, dropout = _torchvision_trunk(name, _initial(problem) if pretrained else "none"), 0.2
+    return Network(Pictures(), trunk, _width(trunk), classes, dropout)
+
+
+def stages(network: Network) -> list[list[nn.Parameter]]:
+    """Parameters from the input to the head; a stage of the trunk begins where the picture shrinks."""
+    found: list[list[nn.Parameter]] = [[]]
+    for part in network.trunk.children():
+        for block in part.children() if isinstance(part, nn.Sequential) else (part,):
+            if any(getattr(layer, "stride", 1) not in (1, (1, 1)) for layer in block.modules()):
+                found.append([])
+            found[-1] += block.parameters()
+    return [stage for stage in (*found, list(network.head.parameters())) if stage]
 
 
 def weights_file(problem: Problem) -> Path | None:
@@ -101,49 +113,76 @@ def weights_file(problem: Problem) -> Path | None:
 
 
 def _initial(problem: Problem) -> str:
-    """`none`, `torchvision` or a file: the setting wins over the problem's, for networks that take any."""
-    if problem.model.backbone in ("simple_cnn", "mlp"):
-        return "none"
-    own = get_settings().weights
-    return str(own) if own else problem.model.weights
+    """`none`, `torchvision` or a file."""
+    return "none" if problem.model.backbone in (*OWN, "mlp") else problem.model.weights
 
 
-def _simple_cnn() -> nn.Module:
-    """Four blocks of convolution, batch norm and pooling."""
-    blocks: list[nn.Module] = []
-    before = 3
-    for width in (32, 64, 128, 256):
-        blocks += [
-            nn.Conv2d(before, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-        ]
-        before = width
+def _simple_cnn() -> nn.Sequential:
+    """Four times convolution, batch norm and pooling."""
+    layers: list[nn.Module] = []
+    for before, width in pairwise((3, 32, 64, 128, 256)):
+        layers += [*_convolution(before, width), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, _pool())
+
+
+def _baseline_cnn() -> nn.Sequential:
+    """Four blocks of two convolutions with batch norm each, for pictures of 64 to 224 pixels: a baseline that starts
+    from nothing."""
+    blocks = [
+        nn.Sequential(*_convolution(before, width), *_convolution(width, width), nn.MaxPool2d(2))
+        for before, width in pairwise((3, 32, 64, 128, 256))
+    ]
     return nn.Sequential(*blocks, _pool())
+
+
+OWN: dict[str, tuple[Callable[[], nn.Sequential], float]] = {
+    "simple_cnn": (_simple_cnn, 0.2),
+    "baseline_cnn": (_baseline_cnn, 0.0),
+}
+"""Our own trunks, and how much dropout their head has."""
+
+
+def _convolution(before: int, width: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    ]
 
 
 def _pool() -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def _from_torchvision(name: str, weights: str) -> nn.Module:
-    from menagerie.models.torchvision_import import torchvision
+@torch.no_grad()
+def _width(trunk: nn.Module) -> int:
+    """How many features a trunk gives, found by asking it."""
+    width = int(trunk.eval()(torch.zeros(1, 3, 64, 64)).shape[1])
+    trunk.train()
+    return width
 
-    makers: dict[str, Callable[..., nn.Module]] = {
-        "mobilenet_v2": torchvision.models.mobilenet_v2,
-        "resnet18": torchvision.models.resnet18,
-    }
+
+def _torchvision_trunk(name: str, weights: str) -> nn.Sequential:
+    """All before the classifier, pooled. MobileNetV3's classifier has a hidden layer, which is left out with it."""
+    full = _from_torchvision(name, weights)
+    parts = [child for part, child in full.named_children() if part not in ("avgpool", "fc", "classifier")]
+    return nn.Sequential(*parts, _pool())
+
+
+def _from_torchvision(name: str, weights: str) -> nn.Module:
+    from menagerie.models.torchvision_import import torchvision  # here: it takes seconds, and our own do without
+
+    make: Callable[..., nn.Module] = getattr(torchvision.models, name)
     if weights == "none":
-        return makers[name](weights=None)
+        return make(weights=None)
     if weights == "torchvision":
         if not get_settings().download:
             raise ConfigurationError("model.weights is `torchvision`: set MENAGERIE_DOWNLOAD=true to let it fetch them")
         try:
-            return makers[name](weights="DEFAULT")
+            return make(weights="DEFAULT")
         except (OSError, RuntimeError) as error:
             raise ConfigurationError(f"torchvision could not fetch the weights of {name}: {error}") from None
-    network = makers[name](weights=None)
+    network = make(weights=None)
     _load(network, _find_weights(weights))
     return network
 

@@ -55,6 +55,16 @@ class PetsSource(_Part):
     limit: int | None = Field(None, ge=20, description="pictures of each split to take, for small runs")
 
 
+class CatSource(_Part):
+    """Cats against everything else: the cats and dogs of Oxford-IIIT Pet, and other things as not-cats.
+
+    Of the classes of `other` every second one, in alphabetical order, is learnt from; the rest stay unseen, to measure
+    how well the unknown is recognised."""
+
+    type: Literal["cat"]
+    limit: int | None = Field(None, ge=20, description="pictures of each split of the pets to take, for small runs")
+
+
 class FolderSource(_Part):
     """`<path>/<class>/*`; `<path>/{train,test}/<class>/*` keeps that split."""
 
@@ -73,33 +83,80 @@ class TableSource(_Part):
 class Model(_Part):
     """The network and where its weights come from."""
 
-    backbone: Literal["mobilenet_v2", "resnet18", "simple_cnn", "mlp"]
+    backbone: Literal[
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+        "resnet18",
+        "baseline_cnn",
+        "simple_cnn",
+        "mlp",
+    ]
     weights: Literal["none", "torchvision"] | str = Field("none", description="or a .safetensors file")
 
 
-class Training(_Part):
-    """One training run. `head_epochs` on frozen features come first, `epochs` of the whole network after."""
+View = Literal["mirrored", "zoomed", "wide", "tall", "dim", "blurred"]
+"""A changed copy of a picture that a head learns from besides the picture itself."""
 
-    head_epochs: int = Field(0, ge=0)
-    head_learning_rate: float = Field(3e-3, gt=0)
-    head_weight_decay: float = Field(1e-2, ge=0)
+
+class Training(_Part):
+    """One training run. The whole network learns for `epochs` (none: it stays as its weights file has it); then, with
+    `head = "logistic"`, a logistic regression on its frozen features takes the place of its last layer."""
+
+    head: Literal["network", "logistic"] = Field("network", description="what gives the logits")
+    head_views: tuple[View, ...] = Field((), description="changed copies that the logistic regression learns from")
+    head_strengths: tuple[float, ...] = Field(
+        (0.03, 0.3, 3.0), min_length=1, description="inverse regularisations that 5-fold cross-validation chooses from"
+    )
+    balance: float = Field(0.0, ge=0, le=1, description="0: every row counts the same; 1: every class does")
     epochs: int = Field(0, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a stage over that of the next one")
+    freeze_norm: bool = Field(False, description="keep the statistics of batch norm as the weights file has them")
     weight_decay: float = Field(1e-4, ge=0)
-    batch_size: int = Field(64, ge=2)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none")
+    batch_size: int = Field(64, ge=2, description="over all processes; MENAGERIE_BATCH_SIZE wins")
     patience: int = Field(5, ge=1, description="epochs without a better validation loss before stopping")
     retrain_epochs: int = Field(6, ge=0, description="instead of `epochs` when going on from the champion's weights")
     recent_share: float = Field(0.3, ge=0, le=0.9, description="share of newly labelled inputs in a retraining epoch")
+    augmentation: Literal["basic", "trivial"] = Field("basic", description="`trivial`: TrivialAugment as well")
     flip: bool = True
     rotation: float = Field(10.0, ge=0, le=180, description="degrees either way")
     jitter: float = Field(0.2, ge=0, lt=1, description="brightness, contrast and saturation, as a share")
+    aspect: float = Field(0.0, ge=0, lt=1, description="stretch of either side, as a share")
+    zoom: float = Field(0.0, ge=0, lt=1, description="largest part of a side that a crop leaves out")
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    first_size: int | None = Field(None, ge=16, description="pixels of the first epoch's pictures, growing to the full")
     seed: int = 0
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Training:
-        if self.head_epochs + self.epochs == 0:
-            raise ValueError("head_epochs and epochs are both 0: nothing would be trained")
+        if self.head == "network" and self.epochs == 0:
+            raise ValueError('epochs is 0 and head is "network": nothing would be trained')
         return self
+
+
+class Export(_Part):
+    """Which forms of a model are tried, and what a faster one may cost."""
+
+    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = Field(("fp32", "bf16", "int8"), min_length=1)
+    budget: float = Field(0.002, ge=0, lt=1, description="validation accuracy that a faster form may lose")
+
+    @model_validator(mode="after")
+    def _has_the_reference(self) -> Export:
+        if "fp32" not in self.precisions:
+            raise ValueError('precisions must name "fp32": the others are measured against it')
+        return self
+
+
+class Confidence(_Part):
+    """What an answer says of its own certainty."""
+
+    coverage: float = Field(0.95, gt=0.5, lt=1, description="share of inputs whose prediction set holds the truth")
+    unknown_alarms: float = Field(0.01, gt=0, lt=0.5, description="share of known inputs that may be called unknown")
+    unknown_alarms_mild: float = Field(0.05, gt=0, lt=0.5, description="the same of mildly changed known inputs")
 
 
 class Gate(_Part):
@@ -110,6 +167,12 @@ class Gate(_Part):
     margin: float = Field(0.01, ge=0, le=1, description="how far below the champion golden accuracy may be")
     significance: float = Field(0.05, gt=0, lt=0.5)
     min_recent: int = Field(30, ge=1, description="recent labelled inputs needed to judge after drift")
+    min_slice: int = Field(50, ge=10, description="inputs of a slice needed to judge on it")
+    max_calibration_error: float = Field(0.1, gt=0, le=1, description="expected calibration error on golden")
+    robustness_inputs: int = Field(100, ge=0, description="golden inputs that are corrupted to judge on; 0: none")
+    robustness_margin: float = Field(0.03, ge=0, le=1, description="how far below the champion's corrupted accuracy")
+    max_milliseconds: float = Field(100.0, gt=0, description="of the processor for one input, in batches of 8")
+    max_megabytes: float = Field(200.0, gt=0, description="of the files that are served")
 
 
 class Drift(_Part):
@@ -145,11 +208,13 @@ class Problem(_Part):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")
     description: str = ""
     classes: tuple[str, ...] = Field(min_length=2)
-    source: Annotated[SketchesSource | PetsSource | FolderSource | TableSource, Field(discriminator="type")]
+    source: Annotated[SketchesSource | PetsSource | CatSource | FolderSource | TableSource, Field(discriminator="type")]
     input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
     model: Model
     training: Training
     gate: Gate
+    export: Export = Export()
+    confidence: Confidence = Confidence()
     drift: Drift = Drift()
     policy: Policy = Policy()
     validation: Validation = Validation()
@@ -175,6 +240,10 @@ class Problem(_Part):
             )
         if (self.kind == "tabular") != (self.model.backbone == "mlp"):
             raise ValueError(f"backbone {self.model.backbone} does not take {self.kind} inputs")
+        if self.kind == "tabular" and self.training.head_views:
+            raise ValueError("training.head_views are changes of pictures; tabular inputs have none")
+        if self.training.head == "logistic" and self.training.epochs == 0 and self.model.weights == "none":
+            raise ValueError('model.weights is "none" and training.epochs 0: the head would learn from random features')
         if (self.kind == "tabular") != (self.source.type == "table"):
             raise ValueError(f"source {self.source.type} does not give {self.kind} inputs")
         return self
@@ -210,4 +279,16 @@ def load_problem(name: str) -> Problem:
         raise ConfigurationError(f"{path}: " + "; ".join(lines)) from None
     if problem.name != name:
         raise ConfigurationError(f"{path}: name is {problem.name!r}, the file says {name!r}; make them the same")
+    return _with_settings(problem)
+
+
+def _with_settings(problem: Problem) -> Problem:
+    """What the settings `batch_size` and `weights` say wins, so that a run's record of its problem tells all."""
+    settings = get_settings()
+    if settings.batch_size is not None:
+        training = problem.training.model_copy(update={"batch_size": settings.batch_size})
+        problem = problem.model_copy(update={"training": training})
+    if settings.weights is not None and problem.model.weights != "none":
+        model = problem.model.model_copy(update={"weights": str(settings.weights)})
+        problem = problem.model_copy(update={"model": model})
     return problem

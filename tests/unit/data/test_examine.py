@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from menagerie.data.examine import Examined, examine
 from menagerie.kinds.image import ImageKind
 from menagerie.problems import ImageInput
+from menagerie.settings import get_settings
 
 SPEC = ImageInput(kind="image", size=16, resize=16)
 
@@ -127,3 +129,22 @@ def test_no_file_at_all(tmp_path: Path) -> None:
     found, _ = look([], tmp_path / "cache")
     assert found.inputs.shape == (0, 16, 16, 3)
     assert found.statistics.shape == (0, len(ImageKind.statistics))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_as_many_threads_read_as_the_setting_says(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setenv("MENAGERIE_LOADER_WORKERS", str(workers))
+    get_settings.cache_clear()
+    together = threading.Barrier(workers)
+    threads: set[int] = set()
+
+    class Waiting(ImageKind):
+        def decode(self, raw: bytes) -> np.ndarray:
+            threads.add(threading.get_ident())
+            together.wait(timeout=30)  # breaks where fewer read at once
+            return super().decode(raw)
+
+    assert examine(paths, Waiting(SPEC), "s", tmp_path / "cache").problems == [None] * 6
+    assert len(threads) == workers

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from menagerie.data.sources import collect
+from menagerie.data import prepare
+from menagerie.data.sources import collect, unseen_paths
 from menagerie.errors import ConfigurationError
 from menagerie.problems import Problem, load_problem
-from menagerie.settings import get_settings
 
 TABLE = {"input": {"kind": "tabular", "columns": ["a", "b"]}, "model": {"backbone": "mlp"}}
 
@@ -129,36 +129,69 @@ def test_sketches_are_drawn_under_home(home: Path, tiny_sketches: Problem) -> No
     assert all(item.path.is_relative_to(home) and item.path.stat().st_size > 0 for item in found)
 
 
-def test_pets_that_are_absent_name_the_two_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MENAGERIE_DATA", str(tmp_path))
-    get_settings.cache_clear()
-    with pytest.raises(ConfigurationError) as caught:
-        collect(load_problem("pets"))
-    text = str(caught.value)
-    assert str(tmp_path) in text
-    assert "set MENAGERIE_SHARED to a folder" in text
-    assert "set MENAGERIE_DOWNLOAD=true" in text
+def test_pets_are_labelled_by_species_or_breed(shared: Path) -> None:
+    breeds = load_problem("breeds")
+    found = collect(breeds)
+    assert {item.label for item in found} == set(breeds.classes)
+    assert all(item.path.stem.rpartition("_")[0].lower() == item.label for item in found)
+    species = collect(load_problem("pets"))
+    assert [item.path for item in species] == [item.path for item in found]
+    # File names of cats begin with a capital, those of dogs do not.
+    assert all(item.label == ("cat" if item.path.stem[0].isupper() else "dog") for item in species)
+    assert {(item.source, item.condition) for item in found + species} == {("oxford-pets", "original")}
 
 
-@pytest.mark.parametrize(
-    ("target", "classes"), [("binary-category", {"cat", "dog"}), ("category", {"abyssinian", "american_bulldog"})]
-)
-def test_pets_keep_their_official_split_and_labels(shared: Path, target: str, classes: set[str]) -> None:
-    names = [path.stem.rsplit("_", 1)[0].lower() for path in (shared / "data/pets/oxford-iiit-pet/images").glob("*")]
-    every = sorted({"cat", "dog"} if target == "binary-category" else set(names))
-    found = collect(problem({"type": "oxford-pets", "target": target, "limit": 60}, classes=every))
+def test_a_limit_takes_as_many_of_each_split(shared: Path) -> None:
+    found = collect(problem({"type": "oxford-pets", "limit": 60}))
     assert Counter(item.split for item in found) == {"train": 60, "test": 60}
-    assert classes <= {item.label for item in found}
-    lists = shared / "data/pets/oxford-iiit-pet/annotations"
-    official = {
-        split: {line.split()[0] for line in (lists / name).read_text().splitlines()}
-        for split, name in (("train", "trainval.txt"), ("test", "test.txt"))
+    assert {item.label for item in found} == {"cat", "dog"}
+
+
+def test_cats_and_everything_else(shared: Path) -> None:
+    found = collect(load_problem("cat"))
+    assert Counter((item.source, item.split, item.label) for item in found) == {
+        ("oxford-pets", "train", "cat"): 560,
+        ("oxford-pets", "train", "other"): 998,
+        ("oxford-pets", "test", "cat"): 498,
+        ("oxford-pets", "test", "other"): 832,
+        ("other", None, "other"): 400,
     }
     for item in found:
-        assert item.split is not None
-        assert item.path.stem in official[item.split]
-        breed = item.path.stem.rsplit("_", 1)[0]
-        if target == "category":
-            assert item.label == breed.lower()
-        else:  # file names of cats begin with a capital, those of dogs do not
-            assert item.label == ("cat" if breed[0].isupper() else "dog")
+        if item.source == "other":
+            assert item.condition == item.path.parent.name
+        else:
+            assert item.condition == ("cat" if item.label == "cat" else "dog")
+
+
+def test_the_halves_of_other_are_disjoint_and_complete(shared: Path) -> None:
+    every = set((shared / "data/other").rglob("*.jpg"))
+    learnt = {item.path for item in collect(load_problem("cat")) if item.source == "other"}
+    unseen = unseen_paths(load_problem("cat"))
+    assert len(unseen) == len(set(unseen)) == 380
+    assert learnt | set(unseen) == every
+    assert learnt.isdisjoint(unseen)
+    assert {path.parent for path in learnt}.isdisjoint(path.parent for path in unseen)
+
+
+def test_pets_never_learn_from_other(shared: Path) -> None:
+    every = sorted((shared / "data/other").rglob("*.jpg"))
+    assert unseen_paths(load_problem("pets")) == unseen_paths(load_problem("breeds")) == every
+    assert len(every) == 780
+    assert unseen_paths(load_problem("sketches")) == []
+
+
+@pytest.mark.parametrize(("name", "limit"), [("pets", 40), ("breeds", 740), ("cat", 40)])
+def test_photographs_are_prepared(shared: Path, name: str, limit: int) -> None:
+    whole = load_problem(name).model_dump() | {"input": {"kind": "image", "size": 32, "resize": 32}}
+    few = {"source": whole["source"] | {"limit": limit}, "validation": {"min_per_class": 5}}
+    small = Problem.model_validate(whole | few)
+    dataset = prepare(small)
+    dataset.report.require_usable()
+    counts = dataset.manifest.counts()
+    assert set(counts) == {"train", "validation", "golden"}
+    assert set(counts["golden"]) == set(small.classes)
+    pictures = [row for row in dataset.manifest.rows if row.source == "oxford-pets"]
+    assert len(pictures) == 2 * limit
+    assert sum(row.split == "golden" for row in pictures) == limit
+    others = [row for row in dataset.manifest.rows if row.source == "other"]
+    assert {row.split for row in others} == ({"train", "validation", "golden"} if name == "cat" else set())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from menagerie.data.manifest import Manifest
-from menagerie.data.validation import Finding, Report, findings_of
+from menagerie.data.validation import Finding, Report, Sheet, findings_of
 from menagerie.errors import ConfigurationError
 from menagerie.problems import Problem
 from menagerie.records import Row, Split
@@ -144,7 +144,12 @@ def test_the_page_shows_counts_and_findings() -> None:
     assert lines[0] == "# Data of two"
     assert "9 inputs" in lines
     table = [line for line in lines if line.startswith("|")]
-    assert table == ["| split | cat | dog |", "|---|---|---|", "| golden | 1 | 1 |", "| train | 4 | 3 |"]
+    assert table == ["| class | golden | train |", "|---|---|---|", "| cat | 1 | 4 |", "| dog | 1 | 3 |"]
     assert "- **error** contradictory labels (2): the same bytes" in lines
     assert "  - `/p/0.jpg (cat)`" in lines
     assert "No findings." in Report("two", 0).markdown()
+
+
+def test_the_page_shows_its_pictures_by_their_relative_names() -> None:
+    page = Report("two", 0, sheets=(Sheet("Worst mistakes", "worst.png", "The surest."),)).markdown()
+    assert page.endswith("\n## Worst mistakes\n\nThe surest.\n\n![Worst mistakes](worst.png)\n")

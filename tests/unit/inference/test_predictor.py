@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from menagerie.errors import ArtefactError, Overloaded, UnsupportedMedia
-from menagerie.inference.predictor import Predictor, load_predictor, softmax
+from menagerie.inference.confidence import Confidence
+from menagerie.inference.predictor import Predictor, load_predictor
+from menagerie.inference.runtime import Outputs
 from menagerie.pictures import PictureStore, at_random
 from menagerie.records import Prediction
 from tests.helpers import CLASSES, make_artefact, make_table_artefact, picture
@@ -36,10 +38,11 @@ class Kept(list[Prediction]):
         return self.works
 
 
-def test_softmax_sums_to_one_even_for_huge_logits():
-    found = softmax(np.array([[1e4, 0, -1e4], [0, 0, 0]], np.float32))
-    np.testing.assert_allclose(found, [[1, 0, 0], [1 / 3] * 3], atol=1e-6)
-    assert found.dtype == np.float32
+def giving(logits: Any, ood: Any = None, embedding: Any = None) -> Any:
+    """A runtime that gives these rows, whatever it is shown."""
+    rows = np.array(logits, np.float32)
+    shown = np.zeros((len(rows), 3), np.float32) if embedding is None else np.array(embedding, np.float32)
+    return lambda inputs: Outputs(rows, shown, None if ood is None else np.array(ood, np.float32))
 
 
 def test_an_answer_says_what_was_asked_of_which_version(predictor, pictures):
@@ -98,13 +101,16 @@ def test_a_journal_that_cannot_keep_it_is_said_and_stops_nothing(predictor, pict
     assert answer.journaled is False
 
 
-def test_an_answer_that_is_no_number_is_refused_and_not_journaled(predictor, pictures):
-    def half_broken(inputs: Any) -> Any:
-        logits = np.zeros((len(inputs), 3), np.float32)
-        logits[0] = np.nan
-        return logits, np.zeros((len(inputs), 3), np.float32)
-
-    broken = dataclasses.replace(predictor, runtime=half_broken)
+@pytest.mark.parametrize("part", ["logits", "embedding", "ood"])
+def test_an_answer_that_is_no_number_is_refused_and_not_journaled(predictor, pictures, part):
+    fine = np.zeros((2, 3))
+    half = np.array([[0, np.nan, 0], [0, 0, 0]])
+    broken = dataclasses.replace(
+        predictor,
+        runtime={"logits": giving(half), "embedding": giving(fine, embedding=half), "ood": giving(fine, [np.inf, 0])}[
+            part
+        ],
+    )
     kept = Kept()
     inputs = [predictor.prepare(picture(), "me", pictures, 0.0) for _ in range(2)]
     bad, good = broken.answer(inputs, kept, pictures)
@@ -113,9 +119,7 @@ def test_an_answer_that_is_no_number_is_refused_and_not_journaled(predictor, pic
 
 
 def test_an_embedding_beyond_float16_is_journaled_as_its_largest_number(predictor, pictures):
-    def huge(inputs: Any) -> Any:
-        return np.zeros((1, 3), np.float32), np.array([[1e9, -1e9, 2]], np.float32)
-
+    huge = giving([[0, 0, 0]], embedding=[[1e9, -1e9, 2]])
     kept = Kept()
     one = predictor.prepare(picture(), "me", pictures, 0.0)
     dataclasses.replace(predictor, runtime=huge).answer([one], kept, pictures)
@@ -140,18 +144,60 @@ def test_wanted_inputs_are_kept_under_their_hash(predictor, tmp_path):
 
 @pytest.mark.parametrize(("mode", "dropped"), [("all", 1), ("candidates", 0), ("off", 0)])
 def test_of_inputs_without_memory_only_the_wanted_count_as_dropped(predictor, tmp_path, mode, dropped):
-    def sure(inputs: Any) -> Any:
-        return np.array([[99, 0, 0]], np.float32), np.zeros((1, 3), np.float32)
-
     pictures = PictureStore(tmp_path / "full", mode, max_bytes=10)
-    raw = next(raw for raw in map(picture, [(250, 0, 0), (0, 250, 0), (0, 0, 250)]) if not drawn(raw))
-    one = predictor.prepare(raw, "me", pictures, 0.0)
-    dataclasses.replace(predictor, runtime=sure).answer([one], Kept(), pictures)
+    one = predictor.prepare(not_drawn(), "me", pictures, 0.0)
+    dataclasses.replace(predictor, runtime=giving([[99, 0, 0]])).answer([one], Kept(), pictures)
     assert pictures.dropped == dropped
 
 
-def drawn(raw: bytes) -> bool:
-    return at_random(hashlib.sha256(raw).hexdigest())
+def not_drawn() -> bytes:
+    """A picture outside the random share."""
+    found = map(picture, [(250, 0, 0), (0, 250, 0), (0, 0, 250)])
+    return next(raw for raw in found if not at_random(hashlib.sha256(raw).hexdigest()))
+
+
+@pytest.mark.parametrize(("ood", "count"), [(0.5, 0), (0.6, 1)])
+def test_a_sure_answer_about_something_unknown_is_a_candidate_to_keep(predictor, tmp_path, ood, count):
+    pictures = PictureStore(tmp_path / "candidates", "candidates")
+    sure = dataclasses.replace(
+        predictor, runtime=giving([[99, 0, 0]], [ood]), confidence=Confidence(ood_threshold=0.55)
+    )
+    sure.answer([sure.prepare(not_drawn(), "me", pictures, 0.0)], Kept(), pictures)
+    pictures.close()
+    assert len([path for path in pictures.root.rglob("*") if path.is_file()]) == count
+
+
+def test_an_answer_says_how_certain_it_is(predictor, pictures):
+    logits = np.log([[0.1, 0.6, 0.3], [0.9, 0.06, 0.04], [0.34, 0.33, 0.33]])
+    runtime = giving(2 * logits, [0.2, 0.7, 0.55])
+    confidence = Confidence(temperature=2.0, set_threshold=0.3 - 1e-6, ood_threshold=float(np.float32(0.55)))
+    sure = dataclasses.replace(predictor, runtime=runtime, confidence=confidence)
+    inputs = [predictor.prepare(picture(), "me", pictures, 0.0) for _ in range(3)]
+    kept = Kept()
+    answers = sure.answer(inputs, kept, pictures)
+    assert [one.prediction_set for one in answers] == [["dog", "fox"], ["cat"], ["cat", "dog", "fox"]]
+    assert [one.in_distribution for one in answers] == [True, False, True]
+    assert [one.confidence for one in answers] == pytest.approx([0.6, 0.9, 0.34])
+    assert kept[0].probabilities == pytest.approx([0.1, 0.6, 0.3])  # calibrated ones are journaled
+    for one in answers:
+        assert one.as_json()["prediction_set"] == one.prediction_set
+        assert one.as_json()["in_distribution"] is one.in_distribution
+    unsure = dataclasses.replace(sure, confidence=Confidence(set_threshold=0.99))
+    assert unsure.answer(inputs, Kept(), pictures)[0].prediction_set == []
+
+
+def test_a_threshold_without_a_score_says_nothing(predictor, pictures):
+    blind = dataclasses.replace(predictor, confidence=Confidence(ood_threshold=0.5))
+    (answer,) = blind.answer([blind.prepare(picture(), "me", pictures, 0.0)], Kept(), pictures)
+    assert answer.in_distribution is None
+
+
+def test_confidence_is_what_the_manifest_states(tmp_path):
+    artefact = make_artefact(tmp_path / "a")
+    facts = {"calibration": {"temperature": 2.0}, "thresholds": {"set": 0.25, "coverage": 0.9, "ood": 0.5}}
+    stated = dataclasses.replace(artefact, manifest=artefact.manifest.model_copy(update=facts))
+    assert load_predictor(stated, "1", batch_max=4).confidence == Confidence(2.0, 0.25, 0.5)
+    assert load_predictor(artefact, "1", batch_max=4).confidence == Confidence()
 
 
 def test_a_broken_model_is_never_loaded(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from menagerie.errors import ConfigurationError
-from menagerie.models.factory import IMAGENET_MEAN, IMAGENET_STD, Columns, Network, Pictures, build_network
+from menagerie.models.factory import IMAGENET_MEAN, IMAGENET_STD, Columns, Network, Pictures, build_network, stages
 from menagerie.models.torchvision_import import torchvision
 from menagerie.problems import Problem
 from menagerie.settings import get_settings
@@ -45,7 +47,18 @@ def no_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("backbone", "width"), [("simple_cnn", 256), ("resnet18", 512), ("mobilenet_v2", 1280)])
+WIDTHS = {
+    "simple_cnn": 256,
+    "baseline_cnn": 256,
+    "resnet18": 512,
+    "mobilenet_v2": 1280,
+    "mobilenet_v3_small": 576,
+    "mobilenet_v3_large": 960,
+    "efficientnet_b0": 1280,
+}
+
+
+@pytest.mark.parametrize(("backbone", "width"), WIDTHS.items())
 def test_a_picture_network_takes_bytes(backbone: str, width: int) -> None:
     network = build(backbone)
     pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
@@ -77,7 +90,45 @@ def test_columns_are_standardised_and_a_constant_one_is_left() -> None:
     assert columns.state_dict().keys() == {"mean", "std"}
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("side", [64, 97, 224])
+def test_our_baseline_takes_every_size(side: int) -> None:
+    network = build("baseline_cnn")
+    with torch.inference_mode():
+        assert network(torch.zeros(1, side, side, 3, dtype=torch.uint8)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("backbone", [*WIDTHS, "mlp"])
+def test_stages_hold_every_parameter_once_from_the_input_to_the_head(backbone: str) -> None:
+    network = build(backbone)
+    parts = stages(network)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert [names[id(parameter)] for part in parts for parameter in part] == list(names.values())
+    assert len(parts) == {"mlp": 2, "baseline_cnn": 5, "simple_cnn": 5}.get(backbone, 6)
+    assert [names[id(parameter)] for parameter in parts[-1]] == ["head.weight", "head.bias"]
+
+
+def test_our_own_networks_come_without_torchvision() -> None:
+    """It takes seconds to import."""
+    code = (
+        "import sys; from menagerie.problems import load_problem; from menagerie.models.factory import build_network\n"
+        "build_network(load_problem('sketches')); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "mobilenet_v3_large"])
+def test_mobilenet_v3_is_cut_before_the_hidden_layer_of_its_classifier(backbone: str, no_shared: Path) -> None:
+    torch.manual_seed(0)
+    full = getattr(torchvision.models, backbone)(weights=None).eval()
+    save_file(full.state_dict(), no_shared / "weights" / "own.safetensors")
+    network = build(backbone, "own.safetensors")
+    pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(full.classifier(network.features(pictures)), full(network.entry(pictures)))
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "efficientnet_b0"])
 def test_features_are_those_of_torchvision(backbone: str, no_shared: Path) -> None:
     torch.manual_seed(0)
     full = getattr(torchvision.models, backbone)(weights=None).eval()
@@ -87,17 +138,6 @@ def test_features_are_those_of_torchvision(backbone: str, no_shared: Path) -> No
     head = full.fc if backbone == "resnet18" else full.classifier
     with torch.inference_mode():
         torch.testing.assert_close(head(network.features(pictures)), full(network.entry(pictures)))
-
-
-def test_a_file_of_ones_own_wins_over_the_problems(
-    tmp_path: Path, no_shared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_file(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "mine.safetensors")
-    monkeypatch.setenv("MENAGERIE_WEIGHTS", str(tmp_path / "mine.safetensors"))
-    get_settings.cache_clear()
-    network = build("resnet18", "absent.safetensors")
-    mine = load_file(tmp_path / "mine.safetensors")
-    assert torch.equal(network.trunk.state_dict()["0.weight"], mine["conv1.weight"])
 
 
 def test_weights_that_are_absent_name_both_places_and_both_ways(no_shared: Path) -> None:

@@ -1,0 +1,183 @@
+"""What helps a logistic head, by 5-fold cross-validation on what is not golden; golden is never looked at.
+
+One thing is changed at a time, against the problem as it is shipped. Every fold chooses its own regularisation; a seed
+is an assignment of the folds. Besides pictures as they are, held-out pictures are judged recropped and spoilt.
+Features are kept under `MENAGERIE_HOME`, so that a second run only fits.
+Run `python -m benchmarks.ablations [--problem pets] [--quick]`; it prints a table, the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from menagerie.building import PORTABLE, Ground
+from menagerie.data import Dataset, prepare
+from menagerie.errors import MenagerieError
+from menagerie.head import fit_head
+from menagerie.models.quantise import quantise
+from menagerie.problems import ImageInput, PetsSource, Problem, View, load_problem
+from menagerie.settings import get_settings
+from menagerie.trunks import trunk_of
+from menagerie.weighting import balanced
+
+SEEDS = (0, 1, 2)
+FOLDS = 5
+INNER_FOLDS = 2  # of a fold's own choice of regularisation, which lies on a broad plateau
+QUICK_LIMIT = 200  # pictures of each split
+CALIBRATION_ROWS = 128
+INPUTS = ((224, 256), (192, 192), (288, 288), (256, 288))  # central square, shorter side
+BALANCES = (0.0, 0.5, 1.0)
+RECROPPED: tuple[View, ...] = ("zoomed", "wide", "tall")
+SPOILT: tuple[View, ...] = ("dim", "blurred")
+COLUMNS = ("accuracy", "balanced_accuracy", "recropped", "spoilt")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of making a head."""
+
+    size: int
+    resize: int
+    views: tuple[View, ...]
+    balance: float
+    precision: Literal["fp32", "int8"] = "fp32"
+
+
+def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
+    """At most five, each a table of arms by what they are called; the problem's own arm is in each."""
+    assert isinstance(problem.input, ImageInput), "the changes are those of pictures"
+    training = problem.training
+    own = Arm(problem.input.size, problem.input.resize, training.head_views, training.balance)
+    rest = tuple(view for view in own.views if view != "mirrored")
+    sizes = dict.fromkeys([(own.size, own.resize), *INPUTS])
+    mirrored: tuple[View, ...] = ("mirrored",)
+    more: dict[str, tuple[View, ...]] = {"none more": ()}
+    more |= {view: (view,) for view in (*RECROPPED, *SPOILT)} | {"all five": (*RECROPPED, *SPOILT)}
+    return {
+        "mirrored copy": {"without": replace(own, views=rest), "with": replace(own, views=(*mirrored, *rest))},
+        "input": {f"{size} of {resize}": replace(own, size=size, resize=resize) for size, resize in sizes},
+        "class balance": {f"{balance:g}": replace(own, balance=balance) for balance in BALANCES},
+        "copies besides the mirrored one": {
+            name: replace(own, views=(*mirrored, *views)) for name, views in more.items()
+        },
+        "precision of the trunk": {"fp32": own, "int8": replace(own, precision="int8")},
+    }
+
+
+class Laboratory:
+    """Measures arms; an arm that is in several ablations is measured once."""
+
+    def __init__(self, problem: Problem, seeds: Sequence[int]) -> None:
+        self.problem, self.seeds = problem, seeds
+        self.dataset = cache(self._dataset)
+        self.ground = cache(self._ground)
+        self.measure = cache(self._measure)
+
+    def _dataset(self, size: int, resize: int) -> Dataset:
+        spec = ImageInput(kind="image", size=size, resize=resize)
+        return prepare(self.problem.model_copy(update={"input": spec}))
+
+    def _ground(self, size: int, resize: int, precision: Literal["fp32", "int8"]) -> Ground:
+        dataset = self.dataset(size, resize)
+        trunk, form = trunk_of(dataset.problem), PORTABLE.model_copy(update={"precision": precision})
+        if precision == "int8":
+            rows, whole = dataset.of("train")[:CALIBRATION_ROWS], trunk
+            trunk = get_settings().home / "cache" / "ablations" / f"{whole.parent.name}.onnx"
+            if not trunk.exists():
+                trunk.parent.mkdir(parents=True, exist_ok=True)
+                quantise(whole, np.asarray(dataset.inputs[rows]), trunk)
+        return Ground(dataset, Path(trunk), form)
+
+    def _measure(self, arm: Arm) -> list[dict[str, float]]:
+        """The figures of each seed, shares of 1."""
+        return [self._cross_validated(arm, seed) for seed in self.seeds]
+
+    def _cross_validated(self, arm: Arm, seed: int) -> dict[str, float]:
+        ground = self.ground(arm.size, arm.resize, arm.precision)
+        dataset, training = ground.dataset, self.problem.training
+        rows, classes = dataset.of("train", "validation"), len(self.problem.classes)
+        labels = dataset.labels()[rows]
+        judged = {view: ground.features(rows, view) for view in (None, *RECROPPED, *SPOILT)}
+        plain, copies = judged[None], [ground.features(rows, view) for view in arm.views]
+        right = {view: np.zeros(len(rows), bool) for view in judged}
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+        for seen, unseen in folds.split(plain, labels):
+            even = np.full(len(seen), 1 / len(seen), np.float32)
+            head = fit_head(
+                plain[seen],
+                labels[seen],
+                classes,
+                views=[copy[seen] for copy in copies],
+                weights=balanced(even, labels[seen], arm.balance),
+                strengths=training.head_strengths,
+                seed=seed,
+                folds=INNER_FOLDS,
+            )
+            for view, features in judged.items():
+                right[view][unseen] = head.logits(features[unseen]).argmax(axis=1) == labels[unseen]
+        return {
+            "accuracy": float(right[None].mean()),
+            "balanced_accuracy": float(np.mean([right[None][labels == label].mean() for label in np.unique(labels)])),
+            "recropped": float(np.mean([right[view].mean() for view in RECROPPED])),
+            "spoilt": float(np.mean([right[view].mean() for view in SPOILT])),
+        }
+
+
+def summary(figures: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """Mean and standard deviation over the seeds of each column."""
+    found = {}
+    for column in COLUMNS:
+        values = [one[column] for one in figures]
+        found[column] = [round(mean(values), 4), round(stdev(values), 4) if len(values) > 1 else 0.0]
+    return found
+
+
+def table_row(ablation: str, name: str, found: dict[str, list[float]]) -> str:
+    """A line of the markdown table, in percent."""
+    cells = [f"{100 * found[column][0]:.2f} ± {100 * found[column][1]:.2f}" for column in COLUMNS]
+    return f"| {ablation} | {name} | " + " | ".join(cells) + " |"
+
+
+def run(problem: Problem, seeds: Sequence[int]) -> dict[str, Any]:
+    """Measure all and print them; what the last line says."""
+    laboratory, found = Laboratory(problem, seeds), {}
+    print("| ablation | arm | accuracy | balanced | recropped | spoilt |\n|---|---|---|---|---|---|", flush=True)
+    for ablation, arms in ablations(problem).items():
+        found[ablation] = {name: summary(laboratory.measure(arm)) for name, arm in arms.items()}
+        for name, figures in found[ablation].items():
+            print(table_row(ablation, name, figures), flush=True)
+    return {"problem": problem.name, "seeds": list(seeds), "ablations": found}
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablations", description=__doc__)
+    parser.add_argument("--problem", default="pets", choices=("pets", "breeds"))
+    parser.add_argument("--quick", action="store_true", help="one seed and few pictures: to see that it runs")
+    given = parser.parse_args()
+    try:
+        problem = load_problem(given.problem)
+        if given.quick:
+            assert isinstance(problem.source, PetsSource), "argparse lets only pets through"
+            source = problem.source.model_copy(update={"limit": QUICK_LIMIT})
+            problem = problem.model_copy(update={"source": source})
+        print(json.dumps(run(problem, SEEDS[:1] if given.quick else SEEDS)))
+    except MenagerieError as error:
+        print(f"benchmarks.ablations: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Pictures as bad weather, bad cameras and bad software leave them: five corruptions of ImageNet-C.
+
+D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations" (2019),
+with their constants for the levels 1, 3 and 5 of each. Theirs are for pictures of 224 pixels: the blur of others is
+scaled with the shorter side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+Corruption = Literal["noise", "blur", "jpeg", "brightness", "contrast"]
+Level = Literal[1, 3, 5]
+Batch = NDArray[np.uint8]
+Unit = NDArray[np.float32]
+Answer = Callable[[Batch], NDArray[np.float32]]
+"""Inputs uint8 [n, h, w, 3] to probabilities or logits [n, classes]."""
+
+CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
+LEVELS: tuple[Level, ...] = get_args(Level)
+SIDE = 224  # pixels of the pictures that the deviations of the blur are for
+
+NOISE = {1: 0.08, 3: 0.18, 5: 0.38}  # deviation, of 1
+BLUR = {1: 1.0, 3: 3.0, 5: 6.0}  # deviation, pixels
+QUALITY = {1: 25, 3: 15, 5: 7}
+BRIGHTNESS = {1: 0.1, 3: 0.3, 5: 0.5}  # added to the value of HSV
+CONTRAST = {1: 0.4, 3: 0.2, 5: 0.05}  # what is left of the distance to the mean colour
+
+
+def corrupt(name: Corruption, level: Level, batch: Batch, seed: int = 0) -> Batch:
+    """Pictures uint8 [n, h, w, 3], corrupted; the same for the same seed, which only noise needs."""
+    if name == "jpeg":
+        return np.stack([_jpeg(picture, QUALITY[level]) for picture in batch])
+    random = np.random.default_rng(seed)
+    return np.stack([_as_bytes(_changed(name, level, picture.astype(np.float32) / 255, random)) for picture in batch])
+
+
+def right_when_corrupted(
+    answer: Answer, inputs: Batch, labels: NDArray[np.int64], seed: int = 0
+) -> dict[str, NDArray[np.bool_]]:
+    """Which answers are right [n] under each corruption, by `noise 1`, `noise 3`, ... `contrast 5`. An answer that is
+    not finite is wrong."""
+    found: dict[str, NDArray[np.bool_]] = {}
+    for name in CORRUPTIONS:
+        for level in LEVELS:
+            scores = answer(corrupt(name, level, inputs, seed))
+            usable = np.isfinite(scores).all(axis=1)
+            found[f"{name} {level}"] = usable & (scores.argmax(axis=1) == labels)
+    return found
+
+
+def _changed(name: Corruption, level: Level, picture: Unit, random: np.random.Generator) -> Unit:
+    match name:
+        case "noise":
+            return np.asarray(picture + random.normal(scale=NOISE[level], size=picture.shape), np.float32)
+        case "blur":
+            return _blurred(picture, BLUR[level] * min(picture.shape[:2]) / SIDE)
+        case "brightness":
+            return _brighter(picture, BRIGHTNESS[level])
+        case _:
+            mean = picture.mean(axis=(0, 1), keepdims=True)
+            return np.asarray((picture - mean) * CONTRAST[level] + mean, np.float32)
+
+
+def _as_bytes(picture: Unit) -> Batch:
+    return (picture.clip(0, 1) * 255).astype(np.uint8)  # cut off, as the authors' code does
+
+
+def _jpeg(picture: Batch, quality: int) -> Batch:
+    written = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality, colorspace="RGB", colorsubsampling="420")
+    return np.asarray(simplejpeg.decode_jpeg(written, colorspace="RGB"), np.uint8)
+
+
+def _brighter(picture: Unit, more: float) -> Unit:
+    """Add to the value of HSV; hue and saturation stay, so the channels keep their proportions."""
+    value = picture.max(axis=2, keepdims=True)
+    raised = (value + more).clip(0, 1)
+    return np.asarray(np.where(value > 0, picture * raised / np.maximum(value, 1e-6), raised), np.float32)
+
+
+def _blurred(picture: Unit, deviation: float) -> Unit:
+    """Convolved with a Gaussian, cut at 4 deviations; edges are repeated outwards."""
+    reach = max(1, int(4 * deviation + 0.5))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        padded = np.pad(picture, [(reach, reach) if one == axis else (0, 0) for one in range(3)], mode="edge")
+        parts: list[Any] = [share * padded.take(range(at, at + length), axis) for at, share in enumerate(kernel)]
+        picture = np.sum(parts, axis=0, dtype=np.float32)
+    return picture

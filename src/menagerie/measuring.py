@@ -1,0 +1,144 @@
+"""What an artefact answers, and its figures: measured on its own bytes in the serving runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from menagerie.artefact import Artefact, Form, Reference, write_artefact
+from menagerie.data import Dataset
+from menagerie.data.readings import record
+from menagerie.evaluation.metrics import metrics_of
+from menagerie.hardware import cpu_features
+from menagerie.inference.confidence import Confidence
+from menagerie.inference.runtime import Runtime, load_runtime, open_runtime
+from menagerie.kinds import make_kind
+from menagerie.records import now
+
+REFERENCE_ROWS = 1000
+REFERENCE_FLOOR = 200  # with fewer rows a comparison sees little; rather another proportion than so few
+PROBES = 4
+BATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model gives for n inputs."""
+
+    logits: NDArray[np.float32]  # [n, classes]
+    probabilities: NDArray[np.float32]  # [n, classes], calibrated
+    embeddings: NDArray[np.float32]  # [n, d]
+    ood: NDArray[np.float32] | None  # [n], the higher the less like anything learnt
+
+    def part(self, rows: slice) -> Answers:
+        """Some of them."""
+        ood = None if self.ood is None else self.ood[rows]
+        return Answers(self.logits[rows], self.probabilities[rows], self.embeddings[rows], ood)
+
+
+def answers_of(artefact: Artefact, inputs: NDArray[Any]) -> Answers:
+    """Run an artefact over model inputs [n, *shape] in the serving runtime."""
+    return _run(load_runtime(artefact), Confidence.from_manifest(artefact.manifest), inputs)
+
+
+def _run(runtime: Runtime, confidence: Confidence, inputs: NDArray[Any]) -> Answers:
+    with ThreadPoolExecutor() as pool:
+        batches = [np.ascontiguousarray(inputs[at : at + BATCH]) for at in range(0, len(inputs), BATCH)]
+        parts = list(pool.map(runtime, batches))
+    logits = np.concatenate([part.logits for part in parts])
+    scores = [part.ood for part in parts if part.ood is not None]
+    embeddings = np.concatenate([part.embedding for part in parts])
+    return Answers(logits, confidence.probabilities(logits), embeddings, np.concatenate(scores) if scores else None)
+
+
+def measure(
+    dataset: Dataset, target: Path, forms: tuple[Form, ...], confidence: Confidence, run_id: str, git_commit: str
+) -> tuple[Artefact, Answers]:
+    """Run the finished bytes over golden and recent inputs, and write the manifest of what was measured."""
+    problem, judged = dataset.problem, forms[0]
+    golden, recent = dataset.of("golden"), dataset.of("recent")
+    rows, count = np.concatenate([golden, recent]), len(golden)
+    record(problem.name, dataset.manifest.fingerprint, who="build", what=f"run {run_id}")
+    runtimes = {form: open_runtime(form.runtime, form.precision, target / form.file) for form in forms if form.accepted}
+    answers = _run(runtimes[judged], confidence, dataset.inputs[rows])
+    truth = dataset.labels()[rows]
+    on_golden = answers.part(slice(0, count))
+    metrics = {f"golden_{k}": v for k, v in metrics_of(truth[:count], on_golden.probabilities, problem.classes).items()}
+    metrics |= {f"golden_{k}": v for k, v in _certainty(confidence, on_golden, truth[:count]).items()}
+    if len(recent):
+        right = answers.probabilities[count:].argmax(1) == truth[count:]
+        metrics["recent_accuracy"] = float(right.mean())
+    chosen = reference_rows(count, len(recent), _newly_share(dataset), problem.training.seed)
+    reference = Reference(
+        statistics=dataset.statistics[rows[chosen]],
+        embeddings=answers.embeddings[chosen],
+        probabilities=answers.probabilities[chosen],
+        truth=truth[chosen],
+    )
+    facts: dict[str, Any] = {
+        "problem": problem.name,
+        "classes": problem.classes,
+        "input": problem.input,
+        "statistics": tuple(make_kind(problem.input).statistics),
+        "backbone": problem.model.backbone,
+        "runtime": judged.runtime,
+        "precision": judged.precision,
+        "model_file": judged.file,
+        "forms": forms,
+        "metrics": metrics,
+        "data_fingerprint": dataset.manifest.fingerprint,
+        "labels_until": dataset.manifest.labels_until,
+        "git_commit": git_commit,
+        "run_id": run_id,
+        "created_at": now(),
+        "cpu_features": cpu_features(),
+    }
+    facts |= confidence.facts(problem.confidence)
+    return write_artefact(
+        target, facts, reference, _probes(runtimes, judged, dataset.inputs[golden[:PROBES]])
+    ), on_golden
+
+
+def _probes(runtimes: Mapping[Form, Runtime], judged: Form, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """A few inputs with the logits that each form must give for them."""
+    inputs = np.ascontiguousarray(inputs)
+    found = {f"logits_{form.name}": runtime(inputs).logits for form, runtime in runtimes.items()}
+    return {"inputs": inputs, "logits": found[f"logits_{judged.name}"], **found}
+
+
+def _certainty(confidence: Confidence, answers: Answers, truth: NDArray[np.int64]) -> dict[str, float]:
+    """How often the prediction set holds the truth, how large it is, how often known inputs are called unknown."""
+    figures: dict[str, float] = {}
+    if (sets := confidence.prediction_sets(answers.probabilities)) is not None:
+        figures["set_coverage"] = float(np.mean([label in chosen for label, chosen in zip(truth, sets, strict=True)]))
+        figures["set_size"] = float(np.mean([len(chosen) for chosen in sets]))
+    if answers.ood is not None and (known := confidence.known(answers.ood)) is not None:
+        figures["unknown_alarms"] = float(1 - known.mean())
+    return figures
+
+
+def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray[np.intp]:
+    """Which of `golden` + `recent` rows (in that order) make the reference window: recent ones are `share` of it
+    unless that leaves too few rows."""
+    if recent == 0 or share <= 0:
+        take_golden, take_recent = min(golden, REFERENCE_ROWS), 0
+    else:
+        total = min(golden / (1 - share), recent / share, REFERENCE_ROWS)
+        take_golden = min(golden, max(int(total * (1 - share)), REFERENCE_FLOOR - recent))
+        take_recent = min(recent, max(int(total * share), REFERENCE_FLOOR - golden))
+    random = np.random.default_rng(seed)
+    first = random.permutation(golden)[:take_golden]
+    second = golden + random.permutation(recent)[:take_recent]
+    return np.sort(np.concatenate([first, second])).astype(np.intp)
+
+
+def _newly_share(dataset: Dataset) -> float:
+    """The part of a training epoch that newly labelled inputs make."""
+    newly = any(row.source == "feedback" and row.split == "train" for row in dataset.manifest.rows)
+    return dataset.problem.training.recent_share if newly else 0.0
