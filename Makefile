@@ -26,7 +26,7 @@ export BENTOML_DO_NOT_TRACK := True
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo up down status test test-full lint lock bench-train bench-serve clean
+.PHONY: help setup demo up down status test test-full lint lock bench-train bench-ablations bench-serve clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ lock: $(STAMP)  ## resolve requirements.lock and requirements.serve.lock anew fr
 
 bench-train: $(STAMP)  ## time training: make bench-train [PROBLEM=pets]
 	@$(BIN)/python -m benchmarks.train $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
+
+bench-ablations: $(STAMP)  ## what helps in training: make bench-ablations [PROBLEM=pets]
+	@$(BIN)/python -m benchmarks.ablations $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
 bench-serve: $(STAMP)  ## time the service: make bench-serve [PROBLEM=pets]
 	@$(BIN)/python -m benchmarks.serve $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")

@@ -10,6 +10,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -27,6 +28,7 @@ from menagerie.tracking import runs, versions
 from menagerie.trunks import Start
 
 ROOT = Path(__file__).resolve().parent.parent
+CODE = ("training.py", "batches.py", "weighting.py", "models/factory.py", "models/augment.py")  # what trains
 KEEP_SECONDS = 7 * 86400  # how long the checkpoints of a run that was given up are kept
 
 
@@ -45,7 +47,7 @@ def learn(dataset: Dataset, *, kind: runs.RunKind, start: Start | None = None, p
     try:
         built = build(dataset, run_id, commit, start, processes)
         challenger = register(dataset, built, run_id)
-        report_data(dataset, built, run_id)
+        report_data(dataset, built, run_id, return_state=True)  # a report that fails does not undo the training
     except BaseException:
         runs.finish_run(run_id, failed=True)
         raise
@@ -79,7 +81,7 @@ def build(dataset: Dataset, run_id: str, commit: str, start: Start | None, proce
         log.info(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
         runs.log_epoch(run_id, figures, step)
 
-    folder = checkpoints(dataset, start)
+    folder = checkpoints(dataset, start, processes)
     return building.make(
         dataset,
         folder / "built",
@@ -110,15 +112,18 @@ def report_data(dataset: Dataset, built: Built, run_id: str) -> None:
     confidence = Confidence.from_manifest(built.artefact.manifest)
     held_out = confidence.probabilities(built.held_out_logits)
     with tempfile.TemporaryDirectory() as name:
-        seen = Seen(built.held_out, held_out, built.golden.probabilities)
+        # Features of a network trained on these very inputs find more alike than is.
+        pretrained = dataset.problem.model.weights != "none"
+        features = built.ground.features(np.arange(len(dataset.manifest.rows))) if pretrained else None
+        seen = Seen(built.held_out, held_out, built.golden.probabilities, features)
         report = illustrate(dataset, Path(name), seen)
         runs.log_files(run_id, sorted(Path(name).iterdir()), "data")
     key = f"data-{dataset.problem.name}"
     create_markdown_artifact(report.markdown(), key=key, description="Data report, with what the model shows")
 
 
-def checkpoints(dataset: Dataset, start: Start | None) -> Path:
-    """A folder for this very run: same problem file, data, first weights and torch. Old ones are removed."""
+def checkpoints(dataset: Dataset, start: Start | None, processes: int = 1) -> Path:
+    """A folder for this very run: same problem file, data, first weights, code and torch. Old ones are removed."""
     if start is not None:
         first: Path | None = start.weights
     else:
@@ -130,6 +135,8 @@ def checkpoints(dataset: Dataset, start: Start | None) -> Path:
         dataset.manifest.fingerprint,
         first and sha256(first),
         version("torch"),
+        processes,
+        *(sha256(ROOT / "src" / "menagerie" / name) for name in CODE),
     ]
     folder = get_settings().home / "checkpoints" / dataset.problem.name
     for other in folder.glob("*"):

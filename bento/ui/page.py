@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from bento.host import Host
+from bento.ui.verdict import verdict_tab
 from menagerie.errors import MenagerieError
 from menagerie.inference.predictor import Answer
 from menagerie.records import NONE_OF_THESE
@@ -34,24 +35,30 @@ def build(host: Host) -> gr.Blocks:
     problems = list(host.hosted)
     with gr.Blocks(title="Menagerie", analytics_enabled=False, delete_cache=(SWEEP_EVERY, FORGET_AFTER)) as blocks:
         gr.Markdown("# Menagerie\nShow it a picture; tell it when it is wrong.", elem_id="title")
-        problem = gr.Dropdown(problems, value=problems[0], label="Problem", visible=len(problems) > 1)
-        prediction, guess = gr.State(""), gr.State("")
-        with gr.Row(equal_height=False):
-            with gr.Column():
-                picture = gr.File(
-                    label="Picture (JPEG, PNG or WebP)", file_types=[".jpg", ".jpeg", ".png", ".webp"], elem_id="file"
-                )
-                shown = gr.Image(label="What it sees", interactive=False, visible=False, buttons=[], elem_id="shown")
-            with gr.Column():
-                answer = gr.Label(label="What it is", num_top_classes=BARS, elem_id="answer")
-                model = gr.Markdown(elem_id="model")
-                with gr.Row(visible=False) as asking:
-                    right = gr.Button("✓ Correct", variant="primary", elem_id="right")
-                    wrong = gr.Button("✗ Wrong", elem_id="wrong")
-                with gr.Row(visible=False) as choosing:
-                    label = gr.Dropdown([], label="What is it really?", elem_id="label")
-                    send = gr.Button("Send", variant="primary", elem_id="send")
-                said = gr.Markdown(elem_id="said")
+        with gr.Tab("Classify"):
+            problem = gr.Dropdown(problems, value=problems[0], label="Problem", visible=len(problems) > 1)
+            prediction, guess = gr.State(""), gr.State("")
+            with gr.Row(equal_height=False):
+                with gr.Column():
+                    picture = gr.File(
+                        label="Picture (JPEG, PNG or WebP)",
+                        file_types=[".jpg", ".jpeg", ".png", ".webp"],
+                        elem_id="file",
+                    )
+                    shown = gr.Image(
+                        label="What it sees", interactive=False, visible=False, buttons=[], elem_id="shown"
+                    )
+                with gr.Column():
+                    answer = gr.Label(label="What it is", num_top_classes=BARS, elem_id="answer")
+                    model = gr.Markdown(elem_id="model")
+                    with gr.Row(visible=False) as asking:
+                        right = gr.Button("✓ Correct", variant="primary", elem_id="right")
+                        wrong = gr.Button("✗ Wrong", elem_id="wrong")
+                    with gr.Row(visible=False) as choosing:
+                        label = gr.Dropdown([], label="What is it really?", elem_id="label")
+                        send = gr.Button("Send", variant="primary", elem_id="send")
+                    said = gr.Markdown(elem_id="said")
+        verdict_tab(host)
 
         async def classify(path: str | None, name: str) -> list[Any]:
             hidden = gr.update(visible=False)

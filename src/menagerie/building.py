@@ -58,6 +58,7 @@ class Built:
     confusion: NDArray[np.int64]  # [classes, classes] on golden
     golden: Answers
     history: list[Figures]
+    ground: Ground
     held_out: NDArray[np.intp]  # rows of the dataset that a head that had not seen them answered
     held_out_logits: NDArray[np.float32]
     seconds: float
@@ -100,6 +101,7 @@ def make(
         forms = _forms(ground, first, target, folder)
     ground = _in_form(dataset, forms[0], target, folder)
     head, held_out, logits = _final_head(ground, first)
+    forms = _with_head(ground, head, forms, target, folder)
     replace_last_layer(learnt.weights, head.weight, head.bias)
     top, confidence = _top(ground, head, held_out, logits)
     for file in {form.file for form in forms if form.accepted}:
@@ -109,7 +111,9 @@ def make(
     artefact, golden = measure(dataset, target, forms, confidence, run_id, git_commit)
     rows = dataset.of("golden")
     table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
-    return Built(artefact, learnt.weights, table, golden, learnt.history, held_out, logits, time.monotonic() - began)
+    return Built(
+        artefact, learnt.weights, table, golden, learnt.history, ground, held_out, logits, time.monotonic() - began
+    )
 
 
 def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
@@ -170,7 +174,9 @@ def _forms(ground: Ground, first: Head, target: Path, folder: Path) -> tuple[For
 
 def _same_trunk(dataset: Dataset, start: Start) -> bool:
     """Whether a version's trunk is built on anew, on a processor like the one that its forms were measured on."""
-    return dataset.problem.training.head == "logistic" and start.artefact.manifest.cpu_features == cpu_features()
+    known, problem = start.artefact.manifest, dataset.problem
+    same = {form.precision for form in known.forms} == set(problem.export.precisions)
+    return problem.training.head == "logistic" and same and known.cpu_features == cpu_features()
 
 
 def _carried_forms(ground: Ground, first: Head, start: Start, target: Path, folder: Path) -> tuple[Form, ...]:
@@ -182,12 +188,30 @@ def _carried_forms(ground: Ground, first: Head, start: Start, target: Path, fold
         shutil.copy(known.folder / file, target / file)
     reference, budget = _accuracy(ground, first), dataset.problem.export.budget
     for place, form in enumerate(forms):
-        if form.precision == "fp32":  # as right as the reference, which is one
-            break
-        forms[place] = judged(form, _accuracy(_in_form(dataset, form, target, folder), first), reference, budget)
-        if forms[place].accepted:
-            break
+        if form.accepted:
+            plain = form.precision == "fp32"  # as right as the reference, which is one
+            accuracy = reference if plain else _accuracy(_in_form(dataset, form, target, folder), first)
+            forms[place] = judged(form, accuracy, reference, budget)
     return tuple(sorted(forms, key=lambda form: not form.accepted))
+
+
+def _with_head(ground: Ground, head: Head, forms: tuple[Form, ...], target: Path, folder: Path) -> tuple[Form, ...]:
+    """The forms, without those that the head which is served, fitted on the first one's features, does not suit; the
+    files of those that are not served are removed."""
+    dataset, rows = ground.dataset, ground.dataset.of("train", "validation")
+
+    def accuracy(form: Form) -> float:
+        logits = head.logits(_in_form(dataset, form, target, folder).features(rows))
+        return float((logits.argmax(1) == dataset.labels()[rows]).mean())
+
+    found, least = list(forms), accuracy(forms[0]) - dataset.problem.export.budget
+    for place, form in enumerate(forms):
+        if form.accepted and form.name != PORTABLE.name and accuracy(form) < least:
+            found[place] = form.model_copy(update={"accepted": False, "reason": "loses too much with the served head"})
+    served = {form.file for form in found if form.accepted}
+    for file in {form.file for form in found} - served:
+        (target / file).unlink(missing_ok=True)
+    return tuple(sorted(found, key=lambda form: not form.accepted))
 
 
 def _in_form(dataset: Dataset, form: Form, target: Path, folder: Path) -> Ground:

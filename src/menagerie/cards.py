@@ -9,7 +9,9 @@ import numpy as np
 
 from menagerie.artefact import Artefact
 from menagerie.data import Dataset
+from menagerie.data.manifest import near_groups
 from menagerie.data.readings import readings
+from menagerie.data.validation import findings_of
 from menagerie.evaluation.card import card_path, model_card
 from menagerie.evaluation.card_facts import CardFacts, Part, corruption_parts, slice_parts
 from menagerie.evaluation.evidence import Evidence
@@ -43,7 +45,7 @@ def write_card(dataset: Dataset, artefact: Artefact, verdict: Verdict, evidence:
         manifest=artefact.manifest,
         counts=manifest.counts(),
         sources=Counter(row.source for row in manifest.rows),
-        findings=None,
+        findings=findings_of(dataset.problem, manifest.rows, near_groups(dataset.near), {}, []),
         confusion=table,
         slices=slices,
         corruptions=corruptions,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,7 +47,6 @@ class Learnt:
     trunk: Path  # ONNX: inputs -> `features`
     weights: Path  # of the whole network, safetensors
     history: list[Figures] = field(default_factory=list)
-    loader_share: float = 0.0  # of the time of training, waiting for inputs
 
 
 def learn_trunk(
@@ -84,8 +84,9 @@ def replace_last_layer(weights: Path, weight: NDArray[np.float32], bias: NDArray
     """Write another head into the weights of a whole network."""
     from safetensors.numpy import load_file, save_file
 
-    tensors = load_file(weights) | {"head.weight": weight, "head.bias": bias}
-    save_file(tensors, weights, metadata={"facts": "{}"})
+    # Contiguous: the file takes an array's memory as it lies.
+    layer = {"head.weight": np.ascontiguousarray(weight), "head.bias": np.ascontiguousarray(bias)}
+    save_file(load_file(weights) | layer, weights, metadata={"facts": "{}"})
 
 
 def pretrained(problem: Problem) -> Path:
@@ -99,12 +100,14 @@ def pretrained(problem: Problem) -> Path:
     if not (folder / WEIGHTS).exists():
         from menagerie.models.factory import build_network
 
-        draft = folder.with_name(f".{key}")
+        draft = folder.with_name(f".{key}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         _export(build_network(problem), problem, draft)
-        shutil.rmtree(folder, ignore_errors=True)
-        draft.replace(folder)
+        try:
+            draft.replace(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(draft)
     return folder
 
 
@@ -141,7 +144,7 @@ def _trained(
     else:
         trained = train(problem, material, checkpoints, start=first, report=report)
     _export(trained.network, problem, folder)
-    return Learnt(folder / MODEL, folder / WEIGHTS, trained.history, trained.loader_share)
+    return Learnt(folder / MODEL, folder / WEIGHTS, trained.history)
 
 
 def _export(network: Network, problem: Problem, folder: Path) -> None:

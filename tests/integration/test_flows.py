@@ -25,8 +25,9 @@ from menagerie.problems import load_problem
 from menagerie.records import ModelRef, Pointer, Verdict
 from menagerie.releases import open_channel
 from menagerie.tracking import versions
+from menagerie.trunks import Start
 from tests import tiny
-from tests.helpers import serve
+from tests.helpers import make_table_artefact, serve
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -231,9 +232,11 @@ def test_one_broken_problem_does_not_hide_the_others(problems_dir: Path):
 def test_checkpoints_are_of_one_start(problems_dir: Path, tmp_path: Path):
     """Other first weights are another run: a checkpoint of the first is never taken up by the second."""
     dataset = prepare(load_problem(tiny.write_table(problems_dir)))
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_bytes(b"1")
-    other.write_bytes(b"2")
+    weights = tmp_path / "one", tmp_path / "other"
+    for number, path in enumerate(weights):
+        path.write_bytes(bytes([number]))
+    artefact = make_table_artefact(tmp_path / "artefact")
+    one, other = (Start(artefact, path) for path in weights)
     assert checkpoints(dataset, one) == checkpoints(dataset, one)
     assert len({checkpoints(dataset, start) for start in (None, one, other)}) == 3
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from menagerie.building import make
 from menagerie.data import prepare
 from menagerie.data.sketches import CLASSES, jpeg
 from menagerie.kinds import make_kind
-from menagerie.models.export import export_onnx
+from menagerie.measuring import answers_of
 from menagerie.problems import load_problem
 from menagerie.settings import get_settings
-from menagerie.training import Material, train
 from tests import tiny
 
 Change = Callable[[Image.Image], Image.Image]
@@ -24,9 +24,7 @@ Change = Callable[[Image.Image], Image.Image]
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]], list[str]]:
-    """A small model, trained once, asked through the serving runtime."""
-    from menagerie.inference.runtime import OnnxRuntime
-
+    """A small model, built once, asked in the form that is served."""
     folder = tmp_path_factory.mktemp("model")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MENAGERIE_HOME", str(folder / "home"))
@@ -34,24 +32,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[bytes]],
         get_settings.cache_clear()
         problem = load_problem(tiny.write_sketches(folder, count=1200, epochs=12))
         dataset = prepare(problem)
-        rows = dataset.of("train", "validation")
-        split = np.array([dataset.manifest.rows[i].split for i in rows])
-        material = Material(
-            dataset.inputs[rows],
-            dataset.labels()[rows],
-            np.flatnonzero(split == "train"),
-            np.flatnonzero(split == "validation"),
-            np.zeros(len(rows), bool),
-        )
-        trained = train(problem, material, folder / "checkpoints")
-        export_onnx(trained, dataset.inputs[:2], folder / "model.onnx")
+        artefact = make(dataset, folder / "made", run_id="run", git_commit="commit").artefact
         kind = make_kind(problem.input)
     get_settings.cache_clear()
-    runtime = OnnxRuntime(folder / "model.onnx")
 
     def ask(raws: list[bytes]) -> list[str]:
         inputs = np.stack([kind.preprocess(kind.decode(raw)) for raw in raws])
-        return [problem.classes[i] for i in runtime(inputs)[0].argmax(1)]
+        return [problem.classes[i] for i in answers_of(artefact, inputs).logits.argmax(1)]
 
     return ask
 

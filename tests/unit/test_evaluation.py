@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from menagerie.evaluation.metrics import brier, confusion, ece, log_losses, metrics_of
+from menagerie.evaluation.metrics import brier_losses, confusion, ece, log_losses, metrics_of
 from menagerie.evaluation.plots import plot_confusion, plot_curves
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2])
@@ -90,7 +90,7 @@ def test_ece_does_not_let_one_bin_make_up_for_another() -> None:
 def test_brier_and_log_loss_by_hand() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
     truth = np.array([0, 1, 2])
-    assert brier(truth, probabilities) == pytest.approx((0.04 + 0.01 + 0.01 + 0 + 2) / 3)
+    assert brier_losses(truth, probabilities).mean() == pytest.approx((0.04 + 0.01 + 0.01 + 0 + 2) / 3)
     losses = log_losses(truth, probabilities)
     assert losses[:2] == pytest.approx([-np.log(0.8), 0])
     assert 80 < losses[2] < 90  # impossible, and yet a number

@@ -16,7 +16,6 @@ from menagerie.batches import Batch, Loader, Place, ahead, draw, side_at
 from menagerie.models.checkpoint import save_tensors
 from menagerie.models.factory import Network, build_network
 from menagerie.problems import Problem, Training
-from menagerie.settings import get_settings
 from menagerie.training import Figures, Material, Trained, fit, train
 
 CPU = torch.device("cpu")

@@ -3,11 +3,12 @@ recorded, never written by hand: a page of Markdown, its pictures named beside i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from menagerie.artefact import Form
 from menagerie.evaluation.card_facts import CardFacts, Part, interval, limits_of, percent
+from menagerie.evaluation.verdict import table, verdict_table
 from menagerie.records import Verdict
 
 
@@ -55,15 +56,15 @@ def _use(facts: CardFacts) -> list[str]:
 
 
 def _figures(facts: CardFacts) -> list[str]:
-    table, shown = facts.confusion, facts.manifest.metrics
+    counts, shown = facts.confusion, facts.manifest.metrics
     names = ("balanced_accuracy", "precision", "recall", "f1", "roc_auc", "ece")
     rows = [[name.replace("_", " "), f"{shown[f'golden_{name}']:.4f}"] for name in names if f"golden_{name}" in shown]
-    overall = Part("all", int(table.trace()), int(table.sum()))
-    recalls = [Part(name, int(table[i, i]), int(table[i].sum())) for i, name in enumerate(facts.problem.classes)]
+    overall = Part("all", int(counts.trace()), int(counts.sum()))
+    recalls = [Part(name, int(counts[i, i]), int(counts[i].sum())) for i, name in enumerate(facts.problem.classes)]
     return [
         f"Accuracy {percent(overall.accuracy)} ({interval(overall)}), {overall.right} of {overall.total} right.",
         "",
-        *(_table(["figure", "value"], rows) if rows else []),
+        *([table(["figure", "value"], rows)] if rows else []),
         "",
         "Recall of each class:",
         "",
@@ -100,7 +101,7 @@ def _certainty(facts: CardFacts) -> list[str]:
 
 def _parts(parts: Sequence[Part], kind: str) -> list[str]:
     rows = [[part.name, str(part.total), percent(part.accuracy), interval(part)] for part in parts]
-    return _table([kind, "inputs", "right", "95 % interval"], rows) if rows else ["None were measured."]
+    return [table([kind, "inputs", "right", "95 % interval"], rows)] if rows else ["None were measured."]
 
 
 def _forms(facts: CardFacts) -> list[str]:
@@ -110,7 +111,7 @@ def _forms(facts: CardFacts) -> list[str]:
         return [form.runtime, form.precision, *speeds, accuracy, "yes" if form.accepted else "no", form.reason]
 
     head = ["runtime", "precision", "ms, one input", "ms, of a batch of 8", "validation", "accepted", "reason"]
-    return _table(head, [row(form) for form in facts.manifest.forms]) if facts.manifest.forms else ["One: fp32."]
+    return [table(head, [row(form) for form in facts.manifest.forms])] if facts.manifest.forms else ["One: fp32."]
 
 
 def _data(facts: CardFacts) -> list[str]:
@@ -118,33 +119,18 @@ def _data(facts: CardFacts) -> list[str]:
     rows.append(["all", *(str(sum(row.values())) for row in facts.counts.values())])
     sources = ", ".join(f"{name} ({count})" for name, count in sorted(facts.sources.items()))
     lines = [f"Dataset `{facts.manifest.data_fingerprint}`, from {sources}.", ""]
-    lines += [*_table(["class", *facts.counts], rows), ""]
-    if facts.findings is None:
-        return [*lines, "What was found in it is told in `data/report.md` of the run."]
+    lines += [table(["class", *facts.counts], rows), ""]
     found = [f"- **{one.level}** {one.check} ({one.count}): {one.message}" for one in facts.findings]
     return lines + (found or ["Nothing was found wrong with it."])
 
 
 def _verdict(verdict: Verdict) -> list[str]:
     against = f"against version {verdict.champion.version}" if verdict.champion else "as the first version"
-    rows = [
-        [check.name, "yes" if check.passed else "NO", _figure(check.figure), _figure(check.limit), check.detail]
-        for check in verdict.checks
-    ]
     head = f"`{verdict.id}` of {verdict.at:%Y-%m-%d %H:%M} UTC, {against}."
-    return [head, "", *_table(["check", "passed", "figure", "limit", "detail"], rows)]
+    return [head, "", verdict_table(verdict.checks)]
 
 
 def _again(facts: CardFacts) -> list[str]:
     commit, run_id = facts.manifest.git_commit, facts.manifest.run_id
     command = f"menagerie reproduce {facts.problem.name} {facts.version}"
     return [f"Commit `{commit}`, MLflow run `{run_id}`, seed {facts.problem.training.seed}: `{command}`"]
-
-
-def _figure(value: float | str | None) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in rows)
-    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in cells)]

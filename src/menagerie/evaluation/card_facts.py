@@ -42,12 +42,12 @@ class CardFacts:
     manifest: Manifest  # of the artefact
     counts: Mapping[str, Mapping[str, int]]  # inputs by split and class
     sources: Mapping[str, int]  # inputs by source
-    findings: Sequence[Finding] | None  # of the data; None: not at hand, the run keeps them
+    findings: Sequence[Finding]  # of the data
     confusion: NDArray[np.int64]  # [classes, classes] on golden, rows are the truth
     slices: Sequence[Part]
     corruptions: Sequence[Part]  # mildest level first
     verdict: Verdict  # that made it champion
-    golden_readings: int  # how often the golden set of this dataset was looked at
+    golden_readings: int  # how often the golden set of this problem was looked at
     pictures: Sequence[str] = ()  # names of files beside the card
 
 
@@ -88,7 +88,7 @@ def limits_of(facts: CardFacts) -> list[str]:
         )
     limits += [
         f"Data: {finding.check} ({finding.count}): {finding.message}."
-        for finding in facts.findings or ()
+        for finding in facts.findings
         if finding.check in ("leakage", "balance")
     ]
     return limits

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.evaluation.metrics import log_losses
+from menagerie.evaluation.metrics import brier_losses, log_losses
 from menagerie.inference.confidence import Confidence, softmax
 from menagerie.problems import Confidence as Targets
 
@@ -41,17 +41,18 @@ def fit_confidence(
 
 def fit_temperature(logits: Floats, labels: Labels, seed: int) -> float:
     """The temperature of lowest log loss (Guo et al. 2017); 1 unless repeated cross-validation over these rows says
-    that it lowers the log loss by more than one standard error."""
+    that it lowers the Brier score by more than one standard error. Not the log loss: of a model far too unsure, one
+    sure mistake would outweigh what all other answers gain."""
     if len(labels) < FOLDS:
         return 1.0
     random, gains = np.random.default_rng(seed), np.zeros(len(labels))
-    before = log_losses(labels, softmax(logits))
+    before = brier_losses(labels, softmax(logits))
     for _ in range(REPEATS):
         parts = random.permutation(len(labels)) % FOLDS
         for part in range(FOLDS):
             unseen = parts == part
             temperature = _best_temperature(logits[~unseen], labels[~unseen])
-            after = log_losses(labels[unseen], softmax(logits[unseen] / np.float32(temperature)))
+            after = brier_losses(labels[unseen], softmax(logits[unseen] / np.float32(temperature)))
             gains[unseen] += (before[unseen] - after) / REPEATS
     kept = gains.mean() > gains.std(ddof=1) / math.sqrt(len(labels))
     return _best_temperature(logits, labels) if kept else 1.0

@@ -54,10 +54,10 @@ def ece(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
     return float(np.abs(gaps).sum() / len(truth))
 
 
-def brier(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
-    """Mean squared distance of the probabilities from the truth, 0..2 (Brier 1950)."""
+def brier_losses(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared distance of the probabilities from the truth, 0..2, [n] (Brier 1950)."""
     wanted = np.eye(probabilities.shape[1])[truth]
-    return float(((probabilities - wanted) ** 2).sum(axis=1).mean())
+    return np.asarray(((probabilities - wanted) ** 2).sum(axis=1))
 
 
 def log_losses(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -28,6 +28,8 @@ STREAMS = 8  # at most: each has a graph of its own in memory
 
 Arrays = dict[str, NDArray[np.float32]]
 
+_SETTING_UP = threading.Lock()
+
 ort.disable_telemetry_events()
 
 
@@ -130,6 +132,8 @@ class OpenVinoRuntime(_Runs):
         try:
             import openvino
 
+            with _SETTING_UP:  # of numpy, in one thread: when several begin with it at once, they wait for ever
+                _ = openvino.Tensor(np.zeros(1, np.float32)).data
             core = openvino.Core()
             self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
         except Exception as error:  # as above

@@ -150,9 +150,10 @@ def _nodes(scored: bool) -> Iterator[NodeProto]:
     yield make("Sub", "features mean", "centred")
     yield make("MatMul", "centred directions", "embedding")
     if scored:
-        yield make("ReduceL2", "features", "length", axes=[1], keepdims=1)
+        yield make("Div", "features scale", "scaled")
+        yield make("ReduceL2", "scaled", "length", axes=[1], keepdims=1)
         yield make("Max", "length tiny", "divisor")
-        yield make("Div", "features divisor", "unit")
+        yield make("Div", "scaled divisor", "unit")
         yield make("MatMul", "unit bank", "similar")
         yield make("TopK", "similar neighbours", "nearest places", axis=1)
         yield make("ReduceMean", "nearest", "nearness", axes=[1], keepdims=0)

@@ -9,16 +9,14 @@ a shift breaks that, only labels tell.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Reference
+from menagerie.evaluation.intervals import wilson
 from menagerie.records import Window
-
-Z95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -105,14 +103,3 @@ def feedback_accuracy(window: Window, *, at_random: bool = False) -> Proportion:
     ]
     correct, total = sum(said), len(said)
     return Proportion(correct, total, correct / total if total else None, *wilson(correct, total))
-
-
-def wilson(correct: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a proportion; (0, 1) of nothing."""
-    if total == 0:
-        return 0.0, 1.0
-    share = correct / total
-    scale = 1 + z * z / total
-    centre = (share + z * z / (2 * total)) / scale
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)

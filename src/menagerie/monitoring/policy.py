@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from menagerie.evaluation.intervals import wilson
 from menagerie.monitoring.drift import DriftResult
-from menagerie.monitoring.performance import wilson
 from menagerie.problems import Drift, Policy
 from menagerie.records import Action, Decision
 

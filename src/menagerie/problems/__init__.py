@@ -119,7 +119,9 @@ class Training(_Part):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are kept; 0: none")
     batch_size: int = Field(64, ge=2, description="over all processes; MENAGERIE_BATCH_SIZE wins")
     patience: int = Field(5, ge=1, description="epochs without a better validation loss before stopping")
-    retrain_epochs: int = Field(6, ge=0, description="instead of `epochs` when going on from the champion's weights")
+    retrain_epochs: int = Field(
+        6, ge=0, description="instead of `epochs` after the champion; a logistic head keeps its trunk"
+    )
     recent_share: float = Field(0.3, ge=0, le=0.9, description="share of newly labelled inputs in a retraining epoch")
     augmentation: Literal["basic", "trivial"] = Field("basic", description="`trivial`: TrivialAugment as well")
     flip: bool = True

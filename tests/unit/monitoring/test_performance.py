@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.isotonic import IsotonicRegression
 
-from menagerie.monitoring.performance import Proportion, estimate_accuracy, feedback_accuracy, isotonic, wilson
+from menagerie.evaluation.intervals import wilson
+from menagerie.monitoring.performance import Proportion, estimate_accuracy, feedback_accuracy, isotonic
 from menagerie.records import NONE_OF_THESE
 from tests.synthetic import arrays, reference_of, window_of
 

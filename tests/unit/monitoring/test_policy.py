@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from menagerie.evaluation.intervals import wilson
 from menagerie.monitoring.drift import DriftResult, GroupDrift
-from menagerie.monitoring.performance import wilson
 from menagerie.monitoring.policy import Situation, decide
 from menagerie.problems import Drift, Policy
 from menagerie.records import Decision
