@@ -68,9 +68,7 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
         "mirrored copy": {"without": replace(own, views=rest), "with": replace(own, views=(*mirrored, *rest))},
         "input": {f"{size} of {resize}": replace(own, size=size, resize=resize) for size, resize in sizes},
         "class balance": {f"{balance:g}": replace(own, balance=balance) for balance in BALANCES},
-        "copies besides the mirrored one": {
-            name: replace(own, views=(*mirrored, *views)) for name, views in more.items()
-        },
+        "further copies": {name: replace(own, views=(*own.views, *views)) for name, views in more.items()},
         "precision of the trunk": {"fp32": own, "int8": replace(own, precision="int8")},
     }
 

@@ -58,8 +58,8 @@ def summary(
     }
     found |= {name: _mean(runs[best], name, 5) for name in FIGURES}
     return found | {
-        "cpu_seconds": round(mean(run.result["heads"][-1]["cpu_seconds"] for run in runs[best]), 2),
-        "default_cpu_seconds": round(mean(run.result["heads"][-1]["cpu_seconds"] for run in runs[problem]), 2),
+        "cpu_seconds": round(mean(run.result["heads"][0]["cpu_seconds"] for run in runs[best]), 2),
+        "default_cpu_seconds": round(mean(run.result["heads"][0]["cpu_seconds"] for run in runs[problem]), 2),
         "artefact_seconds": round(median(run.result["artefact_seconds"] for run in runs[best]), 2),
         "loader_share": _mean(runs[best], "loader_share", 4),
     }

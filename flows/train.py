@@ -43,7 +43,7 @@ def train(problem: str = "sketches", processes: int = 1) -> dict[str, str]:
 def learn(dataset: Dataset, *, kind: runs.RunKind, start: Start | None = None, processes: int = 1) -> ModelRef:
     """What `train` and `retrain` share: build and register, within one MLflow run."""
     commit = building.git_commit(ROOT)
-    run_id = runs.start_run(dataset, kind, commit, start.version if start else None)
+    run_id = runs.start_run(dataset, kind, commit, start.version if start else None, processes)
     try:
         built = build(dataset, run_id, commit, start, processes)
         challenger = register(dataset, built, run_id)

@@ -22,6 +22,7 @@ from menagerie.features import features_of
 from menagerie.hardware import cpu_features
 from menagerie.head import Head, feature_scale, fit_head
 from menagerie.inference.confidence import Confidence, softmax
+from menagerie.kinds import PREPROCESSING
 from menagerie.measuring import Answers, measure
 from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
 from menagerie.problems import View
@@ -45,7 +46,7 @@ class Ground:
     def features(self, rows: NDArray[np.intp], view: View | None = None) -> NDArray[np.float32]:
         """float32 [n, width], from the cache where they are known."""
         manifest, spec = self.dataset.manifest, self.dataset.problem.input.model_dump_json()
-        keys = [f"{manifest.rows[row].stored} {spec}" for row in rows]
+        keys = [f"{manifest.rows[row].stored} {PREPROCESSING} {spec}" for row in rows]
         return features_of(self.trunk, self.form, self.dataset.inputs, keys, view, rows=rows)
 
 

@@ -1,8 +1,9 @@
 """Features of inputs as a trunk gives them in the serving runtime, computed once and kept on disk.
 
-They lie in `<home>/cache/features/<sha256 of the trunk>-<runtime>-<precision>-<view>/`, in parts of at most
-`PART_ROWS` rows: `<sha256 of the file>.npy`, rows of a key's sha256 and its features. A part is written whole or not
-at all, and one that is not what its name says is passed over; so any number of processes may read and write at once.
+They lie in `<home>/cache/features/<sha256 of the trunk>-<runtime>-<its version>-<precision>-<view>/`, in parts of at
+most `PART_ROWS` rows: `<sha256 of the file>.npy`, rows of a key's sha256 and its features. A part is written whole or
+not at all, and one that is not what its name says is passed over; so any number of processes may read and write at
+once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def features_of(
     Raises:
         ArtefactError: the runtime cannot load the trunk.
     """
-    name = f"{sha256(trunk)}-{form.runtime}-{form.precision}-{view or 'plain'}"
+    name = f"{sha256(trunk)}-{form.runtime}-{version(form.runtime)}-{form.precision}-{view or 'plain'}"
     folder = get_settings().home / "cache" / "features" / name
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     known = _known(folder)

@@ -81,7 +81,15 @@ def reproduce(
     dataset = _same_data(origin)
     start = _registered(problem, _ref(problem, origin.start)) if origin.start else None
     before = _registered(problem, ref)
-    built = make(dataset, folder, run_id=origin.run_id, git_commit=git_commit(ROOT), start=start, report=report)
+    built = make(
+        dataset,
+        folder,
+        run_id=origin.run_id,
+        git_commit=git_commit(ROOT),
+        start=start,
+        processes=origin.processes,
+        report=report,
+    )
     return compare(before, Start(built.artefact, built.weights))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.errors import MenagerieError
-from menagerie.kinds import Kind
+from menagerie.kinds import PREPROCESSING, Kind
 from menagerie.settings import get_settings
 
 Progress = Callable[[str, int, int], None]
@@ -41,7 +41,7 @@ def examine(paths: Sequence[Path], kind: Kind, spec: str, cache: Path, progress:
     (the text of the problem's input section)."""
     with _workers() as pool:
         digests = list(pool.map(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), paths))
-    key = hashlib.sha256("\n".join([spec, *kind.statistics, *digests]).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\n".join([str(PREPROCESSING), spec, *kind.statistics, *digests]).encode()).hexdigest()[:24]
     folder = cache / key
     if not (folder / "done.json").exists():
         draft = cache / f".{key}.{os.getpid()}"  # two processes may read the same files at once

@@ -17,6 +17,8 @@ from menagerie.problems import ImageInput, TabularInput
 
 Example = NDArray[Any]
 
+PREPROCESSING = 1  # raised when a kind or a view comes to give other numbers: what was kept of the old ones is not used
+
 
 class Kind(Protocol):
     """One kind of input, set up for one problem."""

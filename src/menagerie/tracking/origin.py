@@ -13,6 +13,7 @@ from menagerie.tracking.client import connect
 from menagerie.tracking.versions import entry
 
 PROBLEM = "problem.json"  # a run's artifact: the definition that it learnt from
+PROCESSES = "menagerie.processes"  # a run's tag: how many trained together
 START = "menagerie.start"  # a run's tag: the version that it went on from; absent where it began anew
 
 
@@ -25,6 +26,7 @@ class Origin:
     data_fingerprint: str
     problem: Problem  # as it was defined then
     start: str | None  # the version that the training went on from
+    processes: int
 
 
 def origin_of(problem: Problem, ref: ModelRef) -> Origin:
@@ -42,4 +44,4 @@ def origin_of(problem: Problem, ref: ModelRef) -> Origin:
     except (mlflow.exceptions.MlflowException, OSError, KeyError, ValidationError) as error:
         said = " ".join(str(error).split())[:200]
         raise ConfigurationError(f"run {run_id} does not say what it was made from: {said}") from None
-    return Origin(run_id, commit, data, definition, run.data.tags.get(START))
+    return Origin(run_id, commit, data, definition, run.data.tags.get(START), int(run.data.tags.get(PROCESSES, "1")))

@@ -13,18 +13,25 @@ from typing import Any, Literal
 from menagerie.data import Dataset
 from menagerie.problems import Problem
 from menagerie.tracking.client import connect, set_experiment
-from menagerie.tracking.origin import PROBLEM, START
+from menagerie.tracking.origin import PROBLEM, PROCESSES, START
 
 RunKind = Literal["train", "retrain", "tune", "trial"]
 TrialEnd = Literal["complete", "pruned", "failed", "killed"]
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
-def start_run(dataset: Dataset, kind: RunKind, git_commit: str, start: str | None = None) -> str:
-    """Open a run and log what goes in, the version `start` that it goes on from too; its id. The run stays open until
-    `finish_run`."""
+def start_run(dataset: Dataset, kind: RunKind, git_commit: str, start: str | None = None, processes: int = 1) -> str:
+    """Open a run and log what goes in; its id. The run stays open until `finish_run`.
+
+    Args:
+        dataset: What is learnt from.
+        kind: Of the run.
+        git_commit: What is checked out.
+        start: The version that the training goes on from.
+        processes: How many train together.
+    """
     client, problem = connect().MlflowClient(), dataset.problem
-    tags = {"mlflow.source.git.commit": git_commit} | ({START: start} if start else {})
+    tags = {"mlflow.source.git.commit": git_commit, PROCESSES: str(processes)} | ({START: start} if start else {})
     run_id = _create(set_experiment(problem.name), kind, problem, f"{kind}-{problem.name}", tags)
     params = {f"training.{name}": value for name, value in problem.training.model_dump().items()}
     params |= {f"model.{name}": value for name, value in problem.model.model_dump().items()}
