@@ -99,6 +99,7 @@ def test_a_killed_rank_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None
         np.testing.assert_allclose(ours, theirs, rtol=1e-3)
 
 
+@pytest.mark.full
 def test_nothing_outlives_the_process_that_started_it(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", PARENT, str(tmp_path)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,19 +28,18 @@ def test_each_look_is_kept_in_order(home: Path) -> None:
     assert (home / "datasets" / "pets" / "readings.jsonl").is_file()
 
 
-def _read_often(who: str) -> None:
-    for number in range(200):
-        record("pets", "f", who=who, what=f"{number} " + "x" * 500)
+READER = """
+import sys
+from menagerie.data.readings import record
+for number in range(200):
+    record("pets", "f", who=sys.argv[1], what=f"{number} " + "x" * 500)
+"""
 
 
-def test_processes_at_once_lose_no_line() -> None:
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_read_often, args=(f"p{number}",)) for number in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+def test_processes_at_once_lose_no_line(home: Path) -> None:
+    variables = os.environ | {"MENAGERIE_HOME": str(home)}
+    processes = [subprocess.Popen([sys.executable, "-c", READER, f"p{number}"], env=variables) for number in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
     found = readings("pets")
     for number in range(4):
         assert [one.what.split()[0] for one in found if one.who == f"p{number}"] == [str(i) for i in range(200)]
