@@ -75,9 +75,6 @@ learning_rate = 1e-2
 batch_size = 32
 retrain_epochs = 40
 
-[export]
-precisions = ["fp32"]
-
 [gate]
 min_accuracy = 0.9
 margin = 0.05
