@@ -74,6 +74,7 @@ def make(
     start: Start | None = None,
     checkpoints: Path | None = None,
     processes: int = 1,
+    lead: str | None = None,
     report: Report = lambda _: None,
 ) -> Built:
     """Everything between a dataset and an artefact.
@@ -86,6 +87,7 @@ def make(
         start: The version to go on from.
         checkpoints: Where a network's training that was killed goes on from.
         processes: How many processes train a network together.
+        lead: Name of the form that counts as the fastest, to make a version again; else it is measured.
         report: Told of each epoch and of the head.
     """
     began = time.monotonic()
@@ -99,7 +101,7 @@ def make(
     if start is not None and _same_trunk(dataset, start):
         forms = _carried_forms(ground, first, start, target, folder)
     else:
-        forms = _forms(ground, first, target, folder)
+        forms = _forms(ground, first, target, folder, lead)
     ground = _in_form(dataset, forms[0], target, folder)
     head, held_out, logits = _final_head(ground, first)
     forms = _with_head(ground, head, forms, target, folder)
@@ -159,7 +161,7 @@ def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], stren
     )
 
 
-def _forms(ground: Ground, first: Head, target: Path, folder: Path) -> tuple[Form, ...]:
+def _forms(ground: Ground, first: Head, target: Path, folder: Path, lead: str | None) -> tuple[Form, ...]:
     """Every form of the model, measured; the fastest accepted one first."""
     dataset, rows = ground.dataset, ground.dataset.of("train")
     old = [row for row in rows if dataset.manifest.rows[row].source != "feedback"]
@@ -170,7 +172,7 @@ def _forms(ground: Ground, first: Head, target: Path, folder: Path) -> tuple[For
     def accuracy(form: Form) -> float:
         return _accuracy(ground if form.precision == "fp32" else _in_form(dataset, form, target, folder), first)
 
-    return try_forms(dataset.problem, ground.trunk, top, inputs, accuracy, target)
+    return try_forms(dataset.problem, ground.trunk, top, inputs, accuracy, target, lead)
 
 
 def _same_trunk(dataset: Dataset, start: Start) -> bool:

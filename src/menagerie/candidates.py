@@ -44,6 +44,7 @@ def try_forms(
     inputs: NDArray[Any],
     accuracy: Callable[[Form], float],
     folder: Path,
+    lead: str | None = None,
 ) -> tuple[Form, ...]:
     """Write `model.onnx` and, where it is served, `model.int8.onnx`; measure every form of them.
 
@@ -55,6 +56,7 @@ def try_forms(
         inputs: Training inputs [n, *shape], n >= 1: for the ranges of int8, and to measure speed with.
         accuracy: How right a form is, by its file in the folder.
         folder: Where the files are written.
+        lead: Name of the form that counts as the fastest, whatever is measured: to make a version again.
 
     Returns:
         the accepted forms, fastest first, then the others, each with its reason. An int8 that is no faster than fp32
@@ -67,25 +69,27 @@ def try_forms(
     timed = _timed(runtimes, inputs)
     scored: list[Form] = []
     for form in timed:
-        if form.precision == "int8" and not _any_faster(timed, _fastest_fp32(scored)):
+        if form.precision == "int8" and not _any_faster(timed, _fastest_fp32(scored, lead), lead):
             scored.append(_refused(form, "no faster than fp32"))
             continue
         reference = scored[0].accuracy if scored else None
         scored.append(judged(form, accuracy(form), reference, problem.export.budget))
-    limit = _fastest_fp32(scored)
-    if not _any_faster([form for form in scored if form.accepted], limit):
+    limit = _fastest_fp32(scored, lead)
+    if not _any_faster([form for form in scored if form.accepted], limit, lead):
         (folder / MODEL_INT8).unlink(missing_ok=True)
         dull = [form for form in scored if form.precision == "int8" and form.accepted]
         scored = [_refused(form, "no faster than fp32") if form in dull else form for form in scored]
-    return (*_in_order(scored), *(form for form in scored if not form.accepted), *refused)
+    return (*_in_order(scored, lead), *(form for form in scored if not form.accepted), *refused)
 
 
-def _in_order(scored: list[Form]) -> list[Form]:
+def _in_order(scored: list[Form], lead: str | None) -> list[Form]:
     """The accepted ones, fastest first; of those that are hardly slower than the fastest, the first of `FORMS` leads,
     so that a second measurement does not choose another."""
-    accepted = sorted((form for form in scored if form.accepted), key=_rank)
+    accepted = sorted((form for form in scored if form.accepted), key=lambda form: _rank(form, lead))
     names, limit = [form.name for form in FORMS], (accepted[0].milliseconds or 0.0) / WORTH
-    near = [form for form in accepted if (form.milliseconds or 0.0) <= limit]
+    near = [form for form in accepted if (form.milliseconds or 0.0) <= limit and accepted[0].name != lead] or accepted[
+        :1
+    ]
     first = min(near, key=lambda form: names.index(form.name))
     return [first, *(form for form in accepted if form is not first)]
 
@@ -184,15 +188,17 @@ def _refused(form: Form, reason: str) -> Form:
     return form.model_copy(update={"accepted": False, "reason": reason})
 
 
-def _rank(form: Form) -> float:
+def _rank(form: Form, lead: str | None) -> float:
+    if form.name == lead:
+        return 0.0
     assert form.milliseconds is not None
     return form.milliseconds * (WORTH if form.name == PORTABLE.name else 1)
 
 
-def _fastest_fp32(scored: list[Form]) -> float:
-    return min(_rank(form) for form in scored if form.precision == "fp32" and form.accepted)
+def _fastest_fp32(scored: list[Form], lead: str | None) -> float:
+    return min(_rank(form, lead) for form in scored if form.precision == "fp32" and form.accepted)
 
 
-def _any_faster(forms: list[Form], limit: float) -> bool:
+def _any_faster(forms: list[Form], limit: float, lead: str | None) -> bool:
     """Whether an int8 is faster than that."""
-    return any(form.precision == "int8" and _rank(form) < limit for form in forms)
+    return any(form.precision == "int8" and _rank(form, lead) < limit for form in forms)

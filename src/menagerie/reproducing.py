@@ -88,6 +88,7 @@ def reproduce(
         git_commit=git_commit(ROOT),
         start=start,
         processes=origin.processes,
+        lead=f"{before.artefact.manifest.runtime}_{before.artefact.manifest.precision}",
         report=report,
     )
     return compare(before, Start(built.artefact, built.weights))

@@ -19,6 +19,8 @@ from menagerie.problems import load_problem
 from menagerie.settings import get_settings
 from tests import tiny
 
+pytestmark = pytest.mark.full  # a minute of training, for what changes seldom
+
 Change = Callable[[Image.Image], Image.Image]
 
 
