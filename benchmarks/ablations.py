@@ -27,9 +27,9 @@ from menagerie.errors import MenagerieError
 from menagerie.head import fit_head
 from menagerie.models.quantise import quantise
 from menagerie.problems import ImageInput, PetsSource, Problem, View, load_problem
+from menagerie.sample_weights import balanced
 from menagerie.settings import get_settings
 from menagerie.trunks import trunk_of
-from menagerie.weighting import balanced
 
 SEEDS = (0, 1, 2)
 FOLDS = 5

@@ -28,7 +28,7 @@ from menagerie.tracking import runs, versions
 from menagerie.trunks import Start
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("training.py", "batches.py", "weighting.py", "models/factory.py", "models/augment.py")  # what trains
+CODE = ("training.py", "batches.py", "sample_weights.py", "models/factory.py", "models/augment.py")  # what trains
 KEEP_SECONDS = 7 * 86400  # how long the checkpoints of a run that was given up are kept
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from menagerie.data import Dataset
 from menagerie.models.augment import Changes, Mixing, augment, draw_changes, draw_mixing, mixed, resized
 from menagerie.problems import Problem, Training
-from menagerie.weighting import balanced, row_weights
+from menagerie.sample_weights import sample_weights
 
 VALIDATION_BATCH = 256
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Material:
 
     def weights(self, rows: NDArray[np.intp], training: Training) -> NDArray[np.float32]:
         """What each of some rows counts, in sum 1, after `recent_share` and `balance`."""
-        return balanced(row_weights(self.newly[rows], training.recent_share), self.labels[rows], training.balance)
+        return sample_weights(self.newly[rows], self.labels[rows], training)
 
 
 def material_of(dataset: Dataset) -> Material:
@@ -50,7 +50,7 @@ def material_of(dataset: Dataset) -> Material:
         labels=dataset.labels()[rows],
         train=np.flatnonzero([row.split == "train" for row in chosen]),
         validation=np.flatnonzero([row.split == "validation" for row in chosen]),
-        newly=np.array([row.source == "feedback" for row in chosen]),
+        newly=dataset.newly(rows),
     )
 
 

@@ -26,8 +26,8 @@ from menagerie.kinds import PREPROCESSING
 from menagerie.measuring import Answers, measure
 from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
 from menagerie.problems import View
+from menagerie.sample_weights import sample_weights
 from menagerie.trunks import Figures, Learnt, Report, Start, last_layer, learn_trunk, replace_last_layer
-from menagerie.weighting import balanced, row_weights
 
 BANK_ROWS = 2000
 MILD_ROWS = 150
@@ -94,24 +94,22 @@ def make(
     learnt = learn_trunk(
         dataset, folder, checkpoints or folder / "checkpoints", start=start, processes=processes, report=report
     )
-    target = folder / "artefact"
-    target.mkdir(parents=True, exist_ok=True)
+    site = _site(dataset, folder)
     ground = Ground(dataset, learnt.trunk, PORTABLE)
     first = _first_head(ground, learnt, report)
+    reference = _accuracy(ground, first)
     if start is not None and _same_trunk(dataset, start):
-        forms = _carried_forms(ground, first, start, target, folder)
+        forms = _carried_forms(site, first, reference, start)
     else:
-        forms = _forms(ground, first, target, folder, lead)
-    ground = _in_form(dataset, forms[0], target, folder)
+        forms = _forms(site, ground, first, reference, lead)
+    ground = site.ground(forms[0])
     head, held_out, logits = _final_head(ground, first)
-    forms = _with_head(ground, head, forms, target, folder)
+    forms = _with_head(site, head, forms)
     replace_last_layer(learnt.weights, head.weight, head.bias)
     top, confidence = _top(ground, head, held_out, logits)
-    for file in {form.file for form in forms if form.accepted}:
-        bare = folder / f"bare.{file}"
-        take_trunk(target / file, bare)
-        attach_top(bare, top, target / file)
-    artefact, golden = measure(dataset, target, forms, confidence, run_id, git_commit)
+    for form in {form.file: form for form in forms if form.accepted}.values():
+        attach_top(site.ground(form).trunk, top, site.target / form.file)
+    artefact, golden = measure(dataset, site.target, forms, confidence, run_id, git_commit)
     rows = dataset.of("golden")
     table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
     return Built(
@@ -119,17 +117,41 @@ def make(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where the files of an artefact are made."""
+
+    dataset: Dataset
+    target: Path  # the artefact
+    bare: Path  # its files without their tops
+
+    def ground(self, form: Form) -> Ground:
+        """Features as a form gives them. A file's top changes while it is made, its trunk does not."""
+        bare = self.bare / form.file
+        if not bare.exists():
+            take_trunk(self.target / form.file, bare)
+        return Ground(self.dataset, bare, form)
+
+
+def _site(dataset: Dataset, folder: Path) -> Site:
+    """An empty one, whatever a run that was killed here has left."""
+    target, bare = folder / "artefact", folder / "bare"
+    for part in (target, bare):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    return Site(dataset, target, bare)
+
+
 def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
-    """The head that the forms are measured with, quickly had."""
-    training, classes = ground.dataset.problem.training, len(ground.dataset.problem.classes)
+    """The head that the forms are measured with, quickly had: of the portable form's features."""
+    dataset, training = ground.dataset, ground.dataset.problem.training
     if training.head == "network":
         weight, bias = last_layer(learnt.weights)
-        return Head(weight, bias, 0.0, np.zeros((0, classes), np.float32))
-    rows = ground.dataset.of("train", "validation")
-    strengths = sorted(training.head_strengths)
+        return Head(weight, bias, 0.0, np.zeros((0, len(bias)), np.float32))
+    rows, strengths = dataset.of("train", "validation"), sorted(training.head_strengths)
     head = _fitted(ground, rows, (), strengths[len(strengths) // 2 :][:1])
-    right = head.out_of_fold.argmax(1) == ground.dataset.labels()[rows]
-    report({"phase": "head", "epoch": 1, "validation_accuracy": float(right.mean())})
+    accuracy = _share_right(dataset, rows, head.out_of_fold)
+    report({"phase": "head", "epoch": 1, "validation_accuracy": accuracy})
     return head
 
 
@@ -139,40 +161,43 @@ def _accuracy(ground: Ground, first: Head) -> float:
     dataset = ground.dataset
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
-        logits = _fitted(ground, rows, (), (first.strength,)).out_of_fold
-    else:
-        rows = dataset.of("validation")
-        logits = first.logits(ground.features(rows))
+        own = first if ground.form == PORTABLE else _fitted(ground, rows, (), (first.strength,))
+        return _share_right(dataset, rows, own.out_of_fold)
+    rows = dataset.of("validation")
+    return _share_right(dataset, rows, first.logits(ground.features(rows)))
+
+
+def _share_right(dataset: Dataset, rows: NDArray[np.intp], logits: NDArray[np.float32]) -> float:
     return float((logits.argmax(1) == dataset.labels()[rows]).mean())
 
 
 def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], strengths: Sequence[float]) -> Head:
     dataset, training = ground.dataset, ground.dataset.problem.training
     labels = dataset.labels()[rows]
-    newly = np.array([dataset.manifest.rows[row].source == "feedback" for row in rows])
     return fit_head(
         ground.features(rows),
         labels,
         len(dataset.problem.classes),
         views=[ground.features(rows, view) for view in views],
-        weights=balanced(row_weights(newly, training.recent_share), labels, training.balance),
+        weights=sample_weights(dataset.newly(rows), labels, training),
         strengths=strengths,
         seed=training.seed,
     )
 
 
-def _forms(ground: Ground, first: Head, target: Path, folder: Path, lead: str | None) -> tuple[Form, ...]:
+def _forms(site: Site, ground: Ground, first: Head, reference: float, lead: str | None) -> tuple[Form, ...]:
     """Every form of the model, measured; the fastest accepted one first."""
-    dataset, rows = ground.dataset, ground.dataset.of("train")
-    old = [row for row in rows if dataset.manifest.rows[row].source != "feedback"]
+    dataset, rows = site.dataset, site.dataset.of("train")
+    old = rows[~dataset.newly(rows)]
     chosen = np.array(sorted(old, key=lambda row: dataset.manifest.rows[row].stored)[:CALIBRATION_ROWS])
     top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])))
-    inputs = np.asarray(dataset.inputs[chosen])
 
-    def accuracy(form: Form) -> float:
-        return _accuracy(ground if form.precision == "fp32" else _in_form(dataset, form, target, folder), first)
+    def accuracy(form: Form) -> float:  # what computes in fp32 is as right as the reference, which is one
+        return reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
 
-    return try_forms(dataset.problem, ground.trunk, top, inputs, accuracy, target, lead)
+    return try_forms(
+        dataset.problem, ground.trunk, top, np.asarray(dataset.inputs[chosen]), accuracy, site.target, lead
+    )
 
 
 def _same_trunk(dataset: Dataset, start: Start) -> bool:
@@ -182,30 +207,27 @@ def _same_trunk(dataset: Dataset, start: Start) -> bool:
     return problem.training.head == "logistic" and same and known.cpu_features == cpu_features()
 
 
-def _carried_forms(ground: Ground, first: Head, start: Start, target: Path, folder: Path) -> tuple[Form, ...]:
+def _carried_forms(site: Site, first: Head, reference: float, start: Start) -> tuple[Form, ...]:
     """The forms that the version gone on from is served in, as fast as they were found then; the fastest that is
     still right enough comes first. Those that were refused then are not tried again."""
-    dataset, known = ground.dataset, start.artefact
+    known, budget = start.artefact, site.dataset.problem.export.budget
     forms = list(known.manifest.forms)
     for file in {form.file for form in forms if form.accepted}:
-        shutil.copy(known.folder / file, target / file)
-    reference, budget = _accuracy(ground, first), dataset.problem.export.budget
+        shutil.copy(known.folder / file, site.target / file)
     for place, form in enumerate(forms):
         if form.accepted:
-            plain = form.precision == "fp32"  # as right as the reference, which is one
-            accuracy = reference if plain else _accuracy(_in_form(dataset, form, target, folder), first)
+            accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
             forms[place] = judged(form, accuracy, reference, budget)
     return tuple(sorted(forms, key=lambda form: not form.accepted))
 
 
-def _with_head(ground: Ground, head: Head, forms: tuple[Form, ...], target: Path, folder: Path) -> tuple[Form, ...]:
+def _with_head(site: Site, head: Head, forms: tuple[Form, ...]) -> tuple[Form, ...]:
     """The forms, without those that the head which is served, fitted on the first one's features, does not suit; the
     files of those that are not served are removed."""
-    dataset, rows = ground.dataset, ground.dataset.of("train", "validation")
+    dataset, rows = site.dataset, site.dataset.of("train", "validation")
 
     def accuracy(form: Form) -> float:
-        logits = head.logits(_in_form(dataset, form, target, folder).features(rows))
-        return float((logits.argmax(1) == dataset.labels()[rows]).mean())
+        return _share_right(dataset, rows, head.logits(site.ground(form).features(rows)))
 
     found, least = list(forms), accuracy(forms[0]) - dataset.problem.export.budget
     for place, form in enumerate(forms):
@@ -213,15 +235,8 @@ def _with_head(ground: Ground, head: Head, forms: tuple[Form, ...], target: Path
             found[place] = form.model_copy(update={"accepted": False, "reason": "loses too much with the served head"})
     served = {form.file for form in found if form.accepted}
     for file in {form.file for form in found} - served:
-        (target / file).unlink(missing_ok=True)
+        (site.target / file).unlink(missing_ok=True)
     return tuple(sorted(found, key=lambda form: not form.accepted))
-
-
-def _in_form(dataset: Dataset, form: Form, target: Path, folder: Path) -> Ground:
-    """Features as a form of the model gives them."""
-    bare = folder / f"bare.{form.file}"
-    take_trunk(target / form.file, bare)
-    return Ground(dataset, bare, form)
 
 
 def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], NDArray[np.float32]]:

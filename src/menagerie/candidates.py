@@ -67,29 +67,28 @@ def try_forms(
     runtimes = {form: runtime for form, runtime in opened.items() if not isinstance(runtime, str)}
     refused = [_refused(form, reason) for form, reason in opened.items() if isinstance(reason, str)]
     timed = _timed(runtimes, inputs)
+    cost = {form.name: 0.0 if form.name == lead else form.milliseconds or 0.0 for form in timed}
     scored: list[Form] = []
     for form in timed:
-        if form.precision == "int8" and not _any_faster(timed, _fastest_fp32(scored, lead), lead):
+        if form.precision == "int8" and not _int8_is_faster(timed, scored, cost):
             scored.append(_refused(form, "no faster than fp32"))
             continue
         reference = scored[0].accuracy if scored else None
         scored.append(judged(form, accuracy(form), reference, problem.export.budget))
-    limit = _fastest_fp32(scored, lead)
-    if not _any_faster([form for form in scored if form.accepted], limit, lead):
+    accepted = [form for form in scored if form.accepted]
+    if not _int8_is_faster(accepted, accepted, cost):
         (folder / MODEL_INT8).unlink(missing_ok=True)
-        dull = [form for form in scored if form.precision == "int8" and form.accepted]
+        dull = [form for form in accepted if form.precision == "int8"]
         scored = [_refused(form, "no faster than fp32") if form in dull else form for form in scored]
-    return (*_in_order(scored, lead), *(form for form in scored if not form.accepted), *refused)
+    return (*_in_order(scored, cost), *(form for form in scored if not form.accepted), *refused)
 
 
-def _in_order(scored: list[Form], lead: str | None) -> list[Form]:
+def _in_order(scored: list[Form], cost: Mapping[str, float]) -> list[Form]:
     """The accepted ones, fastest first; of those that are hardly slower than the fastest, the first of `FORMS` leads,
     so that a second measurement does not choose another."""
-    accepted = sorted((form for form in scored if form.accepted), key=lambda form: _rank(form, lead))
-    names, limit = [form.name for form in FORMS], (accepted[0].milliseconds or 0.0) / WORTH
-    near = [form for form in accepted if (form.milliseconds or 0.0) <= limit and accepted[0].name != lead] or accepted[
-        :1
-    ]
+    accepted = sorted((form for form in scored if form.accepted), key=lambda form: _rank(form, cost))
+    names, limit = [form.name for form in FORMS], cost[accepted[0].name] / WORTH
+    near = [form for form in accepted if cost[form.name] <= limit]
     first = min(near, key=lambda form: names.index(form.name))
     return [first, *(form for form in accepted if form is not first)]
 
@@ -188,17 +187,11 @@ def _refused(form: Form, reason: str) -> Form:
     return form.model_copy(update={"accepted": False, "reason": reason})
 
 
-def _rank(form: Form, lead: str | None) -> float:
-    if form.name == lead:
-        return 0.0
-    assert form.milliseconds is not None
-    return form.milliseconds * (WORTH if form.name == PORTABLE.name else 1)
+def _rank(form: Form, cost: Mapping[str, float]) -> float:
+    return cost[form.name] * (WORTH if form.name == PORTABLE.name else 1)
 
 
-def _fastest_fp32(scored: list[Form], lead: str | None) -> float:
-    return min(_rank(form, lead) for form in scored if form.precision == "fp32" and form.accepted)
-
-
-def _any_faster(forms: list[Form], limit: float, lead: str | None) -> bool:
-    """Whether an int8 is faster than that."""
-    return any(form.precision == "int8" and _rank(form, lead) < limit for form in forms)
+def _int8_is_faster(forms: list[Form], against: list[Form], cost: Mapping[str, float]) -> bool:
+    """Whether an int8 among the forms is faster than every accepted fp32 it is held against."""
+    limit = min(_rank(form, cost) for form in against if form.precision == "fp32" and form.accepted)
+    return any(form.precision == "int8" and _rank(form, cost) < limit for form in forms)

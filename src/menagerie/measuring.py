@@ -140,5 +140,4 @@ def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray
 
 def _newly_share(dataset: Dataset) -> float:
     """The part of a training epoch that newly labelled inputs make."""
-    newly = any(row.source == "feedback" and row.split == "train" for row in dataset.manifest.rows)
-    return dataset.problem.training.recent_share if newly else 0.0
+    return dataset.problem.training.recent_share if dataset.newly(dataset.of("train")).any() else 0.0

@@ -26,10 +26,10 @@ from menagerie.evaluation.metrics import log_losses
 from menagerie.head import fit_head
 from menagerie.inference.confidence import softmax
 from menagerie.problems import Problem, View
+from menagerie.sample_weights import sample_weights
 from menagerie.settings import get_settings
 from menagerie.trunks import Report, trunk_of
 from menagerie.tunable import fixed, own_params, values_of, with_values
-from menagerie.weighting import balanced, row_weights
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -179,7 +179,7 @@ def _network_judge(dataset: Dataset) -> Judge:
 def _head_judge(dataset: Dataset) -> Judge:
     rows = dataset.of("train", "validation")
     labels, classes = dataset.labels()[rows], len(dataset.problem.classes)
-    newly = np.array([dataset.manifest.rows[row].source == "feedback" for row in rows])
+    newly = dataset.newly(rows)
     ground = Ground(dataset, trunk_of(dataset.problem), PORTABLE)
     known: dict[View | None, NDArray[np.float32]] = {}
     turn = threading.Lock()
@@ -197,7 +197,7 @@ def _head_judge(dataset: Dataset) -> Judge:
             labels,
             classes,
             views=[features(view) for view in training.head_views],
-            weights=balanced(row_weights(newly, training.recent_share), labels, training.balance),
+            weights=sample_weights(newly, labels, training),
             strengths=training.head_strengths,
             seed=training.seed,
         )

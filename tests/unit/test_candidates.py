@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from menagerie import candidates
 from menagerie.artefact import MODEL, MODEL_INT8, Form
 from menagerie.candidates import FORMS, PORTABLE, judged, try_forms
-from menagerie.hardware import VNNI
+from menagerie.hardware import BF16, VNNI
 from menagerie.head import feature_scale
 from menagerie.inference.runtime import open_features, open_runtime
 from menagerie.models.top import Top, fit_projection, take_trunk, unit_rows
@@ -75,7 +75,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
 
 
 def processor(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
-    monkeypatch.setattr(candidates, "has_any", lambda features: bf16 or not features)
+    monkeypatch.setattr(candidates, "has_any", lambda features: bf16 or features != BF16)
 
 
 def right(data: Given, folder: Path, form: Form) -> float:

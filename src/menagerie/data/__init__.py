@@ -40,6 +40,10 @@ class Dataset:
         """Indices of the rows in these splits."""
         return np.array(self.manifest.of(*splits), np.intp)
 
+    def newly(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Which of some rows [n] were labelled since the service began."""
+        return np.array([self.manifest.rows[row].source == "feedback" for row in rows], bool)
+
 
 def prepare(problem: Problem, progress: Progress | None = None) -> Dataset:
     """Collect, read, validate and split a problem's data; the manifest and the report are kept under `home`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from menagerie.weighting import balanced, row_weights
+from menagerie.sample_weights import balanced, row_weights
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from menagerie.problems import Training
+
+
+def sample_weights(newly: NDArray[np.bool_], labels: NDArray[np.int64], training: Training) -> NDArray[np.float32]:
+    """What each row counts in training, float32 [n], in sum 1, after `recent_share` and `balance`."""
+    return balanced(row_weights(newly, training.recent_share), labels, training.balance)
+
 
 def row_weights(newly: NDArray[np.bool_], share: float) -> NDArray[np.float32]:
     """What each row counts, float32 [n], in sum 1: newly labelled rows together `share`, where there are any."""
