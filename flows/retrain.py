@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow, get_run_logger, task
 
 from flows.events import announce_decision
@@ -43,13 +45,17 @@ def retrain(
 
 @task(task_run_name="champion of {problem.name}", retries=1, persist_result=False)
 def champion_to_go_on_from(problem: Problem) -> Start | None:
-    """None, to start anew, where the champion is another network than the problem now names, or takes other inputs."""
+    """None, to start anew, where the champion is another network than the problem now names, or takes other inputs.
+
+    What the network first learned from counts by the name of its weights file."""
     champion, artefact = champion_of(problem)
     manifest = artefact.manifest
-    now = (problem.classes, problem.model.backbone, problem.input)
+    model = problem.model
+    now = (problem.classes, model.backbone, Path(model.weights).name, model.mirrored, problem.input)
+    known = (manifest.classes, manifest.backbone, manifest.weights, manifest.mirrored, manifest.input)
     bare = problem.training.head == "logistic" and not manifest.forms  # made before trunks could be taken out
-    if bare or (manifest.classes, manifest.backbone, manifest.input) != now:
-        get_run_logger().warning("version %s has other classes, backbone or inputs: starting anew", champion.version)
+    if bare or known != now:
+        get_run_logger().warning("version %s has other classes, network or inputs: starting anew", champion.version)
         return None
     folder = get_settings().home / "cache" / "versions"
     return Start(*versions.download(problem, champion, folder), version=champion.version)

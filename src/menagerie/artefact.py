@@ -60,6 +60,8 @@ class Manifest(BaseModel):
     input: Annotated[ImageInput | TabularInput, Field(discriminator="kind")]
     statistics: tuple[str, ...]
     backbone: str
+    weights: str = Field("", description="name of the file that training began from")
+    mirrored: bool = False
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     model_file: str = MODEL

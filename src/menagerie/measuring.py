@@ -87,6 +87,8 @@ def measure(
         "input": problem.input,
         "statistics": tuple(make_kind(problem.input).statistics),
         "backbone": problem.model.backbone,
+        "weights": Path(problem.model.weights).name,
+        "mirrored": problem.model.mirrored,
         "runtime": judged.runtime,
         "precision": judged.precision,
         "model_file": judged.file,

@@ -94,7 +94,7 @@ def pretrained(problem: Problem) -> Path:
     from menagerie.models.factory import weights_file
 
     first = weights_file(problem)
-    facts = [problem.model.backbone, problem.model.weights, first and sha256(first), problem.input.model_dump()]
+    facts = [problem.model.model_dump(), first and sha256(first), problem.input.model_dump()]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     folder = get_settings().home / "cache" / "trunks" / key
     if not (folder / WEIGHTS).exists():

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prefect.logging import disable_run_logger
 
 import flows.promote
 from flows.check import check
 from flows.monitor import champion_of, monitor
 from flows.promote import promote
-from flows.retrain import retrain
+from flows.retrain import champion_to_go_on_from, retrain
 from flows.rollback import rollback
 from flows.train import checkpoints, train
 from menagerie.cli import main
@@ -245,6 +246,19 @@ def test_promoting_without_a_challenger_says_what_to_do(problems_dir: Path):
     name = tiny.write_table(problems_dir)
     with pytest.raises(ConfigurationError, match="run `train` first"):
         promote(name)
+
+
+def test_another_network_starts_anew(problems_dir: Path):
+    problem = load_problem(tiny.write_table(problems_dir))
+    train(problem.name)
+    promote(problem.name)
+    with disable_run_logger():
+        start = champion_to_go_on_from.fn(problem)
+        assert start is not None
+        assert start.version == "1"
+        for change in ({"weights": "other.safetensors"}, {"mirrored": True}):
+            other = problem.model_copy(update={"model": problem.model.model_copy(update=change)})
+            assert champion_to_go_on_from.fn(other) is None
 
 
 def test_retraining_with_nothing_kept_ends_in_a_decision(problems_dir: Path):

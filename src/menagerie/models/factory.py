@@ -56,15 +56,29 @@ class Columns(nn.Module):
 class Network(nn.Module):
     """Entry (normalisation), trunk (features [n, width]) and a linear head (logits [n, classes])."""
 
-    def __init__(self, entry: nn.Module, trunk: nn.Module, width: int, classes: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        entry: nn.Module,
+        trunk: nn.Sequential,
+        width: int,
+        classes: int,
+        dropout: float = 0.0,
+        mirrored: bool = False,
+    ) -> None:
         super().__init__()
-        self.entry, self.trunk = entry, trunk
+        self.entry, self.trunk, self.mirrored = entry, trunk, mirrored
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees, [n, width]."""
-        out: Tensor = self.trunk(self.entry(x))
+        """What the head sees, [n, width]; of a `mirrored` network that does not learn, the mean over both sides."""
+        if self.mirrored and not self.training:
+            both: Tensor = self.trunk[:-1](self.entry(torch.cat([x, x.flip(2)])))
+            seen, turned = both.unflatten(0, (2, -1)).unbind()
+            maps = (seen + turned.flip(3)) / 2  # place by place, so that the maps can be explained
+        else:
+            maps = self.trunk[:-1](self.entry(x))
+        out: Tensor = self.trunk[-1](maps)
         return out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +102,7 @@ def build_network(problem: Problem, pretrained: bool = True) -> Network:
         trunk = make()
     else:
         trunk, dropout = _torchvision_trunk(name, _initial(problem) if pretrained else "none"), 0.2
-    return Network(Pictures(), trunk, _width(trunk), classes, dropout)
+    return Network(Pictures(), trunk, _width(trunk), classes, dropout, problem.model.mirrored)
 
 
 def stages(network: Network) -> list[list[nn.Parameter]]:

@@ -94,6 +94,9 @@ class Model(_Part):
         "mlp",
     ]
     weights: Literal["none", "torchvision"] | str = Field("none", description="or a .safetensors file")
+    mirrored: bool = Field(
+        False, description="look at each picture as it is and mirrored, and use the mean: more right, half as fast"
+    )
 
 
 View = Literal["mirrored", "zoomed", "wide", "tall", "dim", "blurred"]
@@ -242,6 +245,8 @@ class Problem(_Part):
             )
         if (self.kind == "tabular") != (self.model.backbone == "mlp"):
             raise ValueError(f"backbone {self.model.backbone} does not take {self.kind} inputs")
+        if self.kind == "tabular" and self.model.mirrored:
+            raise ValueError("model.mirrored is of pictures; tabular inputs have no mirror image")
         if self.kind == "tabular" and self.training.head_views:
             raise ValueError("training.head_views are changes of pictures; tabular inputs have none")
         if self.training.head == "logistic" and self.training.epochs == 0 and self.model.weights == "none":

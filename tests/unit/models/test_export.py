@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
 import menagerie
+from menagerie.explaining import EVIDENCE, explain_graph
 from menagerie.inference.runtime import open_features
 from menagerie.models.export import export_trunk
 from menagerie.models.factory import Columns, Network, build_network
+from menagerie.models.quantise import quantise
+from menagerie.models.top import Top, attach_top, fit_projection
 from menagerie.problems import Problem
 
 COLUMNS = ["a", "b", "c"]
@@ -75,6 +79,43 @@ def test_the_runtimes_give_what_the_network_gives(exported: tuple[str, Network, 
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     assert np.std(expected) > 1e-3 * np.abs(expected).max()  # else anything would agree
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_mirrored_network_means_both_sides(tmp_path: Path, runtime: str, precision: str) -> None:
+    """Its features are the mean of a plain one's for the picture and its mirror image, so both give the same."""
+    network, path = untrained("mobilenet_v2"), tmp_path / "trunk.onnx"
+    inputs = inputs_for("mobilenet_v2", 3)
+    turned = np.ascontiguousarray(inputs[:, :, ::-1])
+    with torch.inference_mode():
+        expected = sum(network.features(torch.from_numpy(side)).numpy() for side in (inputs, turned)) / 2
+        alone = network.features(torch.from_numpy(inputs)).numpy()
+    network.mirrored = True
+    export_trunk(network, inputs_for("mobilenet_v2", 2), path)
+    if precision == "int8":
+        quantise(path, inputs_for("mobilenet_v2", 16), tmp_path / "trunk.int8.onnx")
+        path = tmp_path / "trunk.int8.onnx"
+    run = open_features(runtime, precision, path)
+    scale = np.abs(expected).max()
+    rounding = 1e-3 if precision == "fp32" else 2e-2  # what lies between two steps of int8 may fall on either
+    np.testing.assert_allclose(run(inputs), run(turned), atol=rounding * scale)
+    if precision == "fp32":
+        np.testing.assert_allclose(run(inputs), expected, atol=1e-3 * scale)
+        assert np.abs(alone - expected).max() > 1e-2 * scale  # else the mean would show nothing
+
+
+def test_a_mirrored_network_can_be_explained(tmp_path: Path) -> None:
+    network = untrained("simple_cnn")
+    network.mirrored = True
+    export_trunk(network, inputs_for("simple_cnn", 2), tmp_path / "trunk.onnx")
+    features = np.random.default_rng(0).random((8, 256)).astype(np.float32)
+    attach_top(tmp_path / "trunk.onnx", Top(features[:3], features[0, :3], *fit_projection(features)), tmp_path / "m")
+    explain_graph(tmp_path / "m", tmp_path / "e")
+    inputs = {"inputs": inputs_for("simple_cnn", 3)}
+    (logits,) = ort.InferenceSession(tmp_path / "m").run(["logits"], inputs)
+    (evidence,) = ort.InferenceSession(tmp_path / "e").run([EVIDENCE], inputs)
+    np.testing.assert_allclose(evidence.mean(axis=(2, 3)), logits, atol=1e-4 * np.abs(logits).max())
 
 
 def test_its_signature_is_the_contract(exported: tuple[str, Network, Path]) -> None:
