@@ -21,16 +21,17 @@ from unittest import mock
 
 from benchmarks._certainty import certainty_of
 from menagerie import building
-from menagerie.artefact import Artefact
-from menagerie.building import PORTABLE, Built, Ground, git_commit
+from menagerie.artefact import MODEL, Artefact
+from menagerie.building import Built, git_commit
+from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset, prepare
 from menagerie.errors import MenagerieError
+from menagerie.features import Ground
 from menagerie.head import Head, fit_head
 from menagerie.problems import load_problem
 from menagerie.records import ModelRef
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
-from menagerie.trunks import trunk_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,6 +64,11 @@ class Watch:
             yield
 
 
+def built_at() -> Path:
+    """Where it is made: the trunk, the weights and the artefact."""
+    return get_settings().home / "built"
+
+
 def learn(name: str, watch: Watch) -> tuple[Dataset, Built]:
     """Prepare the data, train, export, measure."""
     before = watch.wall()
@@ -71,7 +77,7 @@ def learn(name: str, watch: Watch) -> tuple[Dataset, Built]:
     watch.data = watch.wall() - before
     print(f"  data took {watch.data:.1f} s, from {before:.1f} s on", flush=True)
     with watch.on_heads():
-        built = building.make(dataset, get_settings().home / "built", run_id="benchmark", git_commit=git_commit(ROOT))
+        built = building.make(dataset, built_at(), run_id="benchmark", git_commit=git_commit(ROOT))
     watch.artefact = watch.wall()
     print(f"  measured artefact after {watch.artefact:.1f} s", flush=True)
     return dataset, built
@@ -107,7 +113,7 @@ def heads_of(dataset: Dataset, artefact: Artefact, watch: Watch) -> list[dict[st
     moment each was ready. Those between them only measure the other forms."""
     (head, *first), (_, *last) = watch.heads[0], watch.heads[-1]
     golden = dataset.of("golden")
-    features = Ground(dataset, trunk_of(dataset.problem), PORTABLE).features(golden)
+    features = Ground(dataset, built_at() / MODEL, PORTABLE).features(golden)
     right = head.logits(features).argmax(axis=1) == dataset.labels()[golden]
     scored = [(float(right.mean()), first), (artefact.manifest.metrics["golden_accuracy"], last)]
     return [{"accuracy": accuracy, "seconds": wall, "cpu_seconds": cpu} for accuracy, (wall, cpu) in scored]

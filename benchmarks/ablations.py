@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from menagerie.building import PORTABLE, Ground
+from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset, prepare
 from menagerie.errors import MenagerieError
+from menagerie.features import Ground
 from menagerie.head import fit_head
 from menagerie.models.quantise import quantise
 from menagerie.problems import ImageInput, PetsSource, Problem, View, load_problem
@@ -51,6 +52,7 @@ class Arm:
     resize: int
     views: tuple[View, ...]
     balance: float
+    mirrored: bool  # whether the trunk looks at both sides
     precision: Literal["fp32", "int8"] = "fp32"
 
 
@@ -58,14 +60,18 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
     """At most five, each a table of arms by what they are called; the problem's own arm is in each."""
     assert isinstance(problem.input, ImageInput), "the changes are those of pictures"
     training = problem.training
-    own = Arm(problem.input.size, problem.input.resize, training.head_views, training.balance)
+    own = Arm(problem.input.size, problem.input.resize, training.head_views, training.balance, problem.model.mirrored)
     rest = tuple(view for view in own.views if view != "mirrored")
     sizes = dict.fromkeys([(own.size, own.resize), *INPUTS])
     mirrored: tuple[View, ...] = ("mirrored",)
     more: dict[str, tuple[View, ...]] = {"none more": ()}
     more |= {view: (view,) for view in (*RECROPPED, *SPOILT)} | {"all five": (*RECROPPED, *SPOILT)}
     return {
-        "mirrored copy": {"without": replace(own, views=rest), "with": replace(own, views=(*mirrored, *rest))},
+        "mirror image": {
+            "not used": replace(own, views=rest, mirrored=False),
+            "a copy in training": replace(own, views=(*mirrored, *rest), mirrored=False),
+            "mean of both sides": replace(own, views=rest, mirrored=True),
+        },
         "input": {f"{size} of {resize}": replace(own, size=size, resize=resize) for size, resize in sizes},
         "class balance": {f"{balance:g}": replace(own, balance=balance) for balance in BALANCES},
         "further copies": {name: replace(own, views=(*own.views, *views)) for name, views in more.items()},
@@ -82,12 +88,13 @@ class Laboratory:
         self.ground = cache(self._ground)
         self.measure = cache(self._measure)
 
-    def _dataset(self, size: int, resize: int) -> Dataset:
+    def _dataset(self, size: int, resize: int, mirrored: bool) -> Dataset:
         spec = ImageInput(kind="image", size=size, resize=resize)
-        return prepare(self.problem.model_copy(update={"input": spec}))
+        model = self.problem.model.model_copy(update={"mirrored": mirrored})
+        return prepare(self.problem.model_copy(update={"input": spec, "model": model}))
 
-    def _ground(self, size: int, resize: int, precision: Literal["fp32", "int8"]) -> Ground:
-        dataset = self.dataset(size, resize)
+    def _ground(self, size: int, resize: int, mirrored: bool, precision: Literal["fp32", "int8"]) -> Ground:
+        dataset = self.dataset(size, resize, mirrored)
         trunk, form = trunk_of(dataset.problem), PORTABLE.model_copy(update={"precision": precision})
         if precision == "int8":
             rows, whole = dataset.of("train")[:CALIBRATION_ROWS], trunk
@@ -102,7 +109,7 @@ class Laboratory:
         return [self._cross_validated(arm, seed) for seed in self.seeds]
 
     def _cross_validated(self, arm: Arm, seed: int) -> dict[str, float]:
-        ground = self.ground(arm.size, arm.resize, arm.precision)
+        ground = self.ground(arm.size, arm.resize, arm.mirrored, arm.precision)
         dataset, training = ground.dataset, self.problem.training
         rows, classes = dataset.of("train", "validation"), len(self.problem.classes)
         labels = dataset.labels()[rows]

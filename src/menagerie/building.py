@@ -18,11 +18,10 @@ from menagerie.data import Dataset
 from menagerie.evaluation.confidence_fit import fit_confidence
 from menagerie.evaluation.metrics import confusion
 from menagerie.evaluation.plots import plot_confusion, plot_curves, plot_reliability
-from menagerie.features import features_of
+from menagerie.features import Ground
 from menagerie.hardware import cpu_features
 from menagerie.head import Head, feature_scale, fit_head
 from menagerie.inference.confidence import Confidence, softmax
-from menagerie.kinds import PREPROCESSING
 from menagerie.measuring import Answers, measure
 from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
 from menagerie.problems import View
@@ -33,21 +32,6 @@ BANK_ROWS = 2000
 MILD_ROWS = 150
 MILD: tuple[View, ...] = ("zoomed", "wide", "dim", "blurred")
 CALIBRATION_ROWS = 128
-
-
-@dataclass(frozen=True, eq=False)
-class Ground:
-    """Features of a dataset's rows, by one form of one trunk."""
-
-    dataset: Dataset
-    trunk: Path
-    form: Form
-
-    def features(self, rows: NDArray[np.intp], view: View | None = None) -> NDArray[np.float32]:
-        """float32 [n, width], from the cache where they are known."""
-        manifest, spec = self.dataset.manifest, self.dataset.problem.input.model_dump_json()
-        keys = [f"{manifest.rows[row].stored} {PREPROCESSING} {spec}" for row in rows]
-        return features_of(self.trunk, self.form, self.dataset.inputs, keys, view, rows=rows)
 
 
 @dataclass(frozen=True, eq=False)

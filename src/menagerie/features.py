@@ -13,6 +13,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Form, sha256
+from menagerie.data import Dataset
 from menagerie.data.examine import Progress
 from menagerie.inference.runtime import open_features
+from menagerie.kinds import PREPROCESSING
 from menagerie.problems import View
 from menagerie.settings import get_settings
 from menagerie.views import changed
@@ -30,6 +33,21 @@ from menagerie.views import changed
 BATCH = 8
 PART_ROWS = 1024  # what a process that is killed may have to do again
 DIGEST = 32  # bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """Features of a dataset's rows, by one form of one trunk."""
+
+    dataset: Dataset
+    trunk: Path
+    form: Form
+
+    def features(self, rows: NDArray[np.intp], view: View | None = None) -> NDArray[np.float32]:
+        """float32 [n, width], from the cache where they are known."""
+        manifest, spec = self.dataset.manifest, self.dataset.problem.input.model_dump_json()
+        keys = [f"{manifest.rows[row].stored} {PREPROCESSING} {spec}" for row in rows]
+        return features_of(self.trunk, self.form, self.dataset.inputs, keys, view, rows=rows)
 
 
 def features_of(

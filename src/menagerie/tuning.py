@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.building import Ground
 from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset
 from menagerie.errors import ConfigurationError
 from menagerie.evaluation.metrics import log_losses
+from menagerie.features import Ground
 from menagerie.head import fit_head
 from menagerie.inference.confidence import softmax
 from menagerie.problems import Problem, View

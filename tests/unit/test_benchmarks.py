@@ -211,7 +211,7 @@ def test_ablations_change_one_thing_at_a_time():
     (own,) = set.intersection(*(set(arms.values()) for arms in found.values()))
     for arms in found.values():
         changed = {name for arm in arms.values() for name, value in asdict(arm).items() if value != asdict(own)[name]}
-        assert changed in ({"views"}, {"size", "resize"}, {"balance"}, {"precision"})
+        assert changed in ({"views"}, {"views", "mirrored"}, {"mirrored"}, {"size", "resize"}, {"balance"}, {"precision"})
         assert len(set(arms.values())) == len(arms)
 
 
