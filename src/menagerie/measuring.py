@@ -17,7 +17,7 @@ from menagerie.data.readings import record
 from menagerie.evaluation.metrics import metrics_of
 from menagerie.hardware import cpu_features
 from menagerie.inference.confidence import Confidence
-from menagerie.inference.runtime import Runtime, load_runtime, open_runtime
+from menagerie.inference.runtime import Outputs, Runtime, load_runtime, open_runtime
 from menagerie.kinds import make_kind
 from menagerie.records import now
 
@@ -44,13 +44,19 @@ class Answers:
 
 def answers_of(artefact: Artefact, inputs: NDArray[Any]) -> Answers:
     """Run an artefact over model inputs [n, *shape] in the serving runtime."""
-    return _run(load_runtime(artefact), Confidence.from_manifest(artefact.manifest), inputs)
+    confidence = Confidence.from_manifest(artefact.manifest)
+    return answers_for(np.arange(len(inputs)), load_runtime(artefact), confidence, inputs)
 
 
-def _run(runtime: Runtime, confidence: Confidence, inputs: NDArray[Any]) -> Answers:
+def answers_for(rows: NDArray[np.intp], runtime: Runtime, confidence: Confidence, inputs: NDArray[Any]) -> Answers:
+    """For some rows [n], n >= 1, of model inputs [m, *shape], which may be on the disk: what is not asked for is not
+    read. Batches run on threads."""
+
+    def run(some: NDArray[np.intp]) -> Outputs:
+        return runtime(np.ascontiguousarray(inputs[some]))
+
     with ThreadPoolExecutor() as pool:
-        batches = [np.ascontiguousarray(inputs[at : at + BATCH]) for at in range(0, len(inputs), BATCH)]
-        parts = list(pool.map(runtime, batches))
+        parts = list(pool.map(run, (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))))
     logits = np.concatenate([part.logits for part in parts])
     scores = [part.ood for part in parts if part.ood is not None]
     embeddings = np.concatenate([part.embedding for part in parts])
@@ -66,7 +72,7 @@ def measure(
     rows, count = np.concatenate([golden, recent]), len(golden)
     record(problem.name, dataset.manifest.fingerprint, who="build", what=f"run {run_id}")
     runtimes = {form: open_runtime(form.runtime, form.precision, target / form.file) for form in forms if form.accepted}
-    answers = _run(runtimes[judged], confidence, dataset.inputs[rows])
+    answers = answers_for(rows, runtimes[judged], confidence, dataset.inputs)
     truth = dataset.labels()[rows]
     on_golden = answers.part(slice(0, count))
     metrics = {f"golden_{k}": v for k, v in metrics_of(truth[:count], on_golden.probabilities, problem.classes).items()}

@@ -9,6 +9,7 @@ from menagerie.images import resize
 from menagerie.problems import View
 
 Batch = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 ZOOM = 0.8  # of a side that is left
 STRETCH = 4 / 3  # of one side against the other
@@ -34,7 +35,8 @@ def changed(view: View, batch: Batch) -> Batch:
         case "dim":
             return (batch * np.float32(DIM)).round().astype(np.uint8)
         case "blurred":
-            return _blurred(batch, max(min(batch.shape[1:3]) * BLUR, LEAST_BLUR))
+            deviation = max(min(batch.shape[1:3]) * BLUR, LEAST_BLUR)
+            return gaussian_blur(batch.astype(np.float32), deviation).round().astype(np.uint8)
 
 
 def _central(batch: Batch, across: float, down: float) -> Batch:
@@ -45,15 +47,15 @@ def _central(batch: Batch, across: float, down: float) -> Batch:
     return np.stack([resize(picture, (width, height), box) for picture in batch])
 
 
-def _blurred(batch: Batch, sigma: float) -> Batch:
-    """Convolved with a Gaussian of `sigma` pixels, cut at 4 sigma; edges are repeated outwards."""
-    reach = int(np.ceil(4 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).astype(np.float32)
+def gaussian_blur(pictures: Floats, deviation: float) -> Floats:
+    """Pictures float32 [..., height, width, 3] convolved with a Gaussian of so many pixels, cut at 4 deviations; edges
+    are repeated outwards."""
+    reach = int(np.ceil(4 * deviation))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
     kernel /= kernel.sum()
-    found = batch.astype(np.float32)
-    for axis in (1, 2):
-        length = found.shape[axis]
-        padding = [(reach, reach) if one == axis else (0, 0) for one in range(4)]
-        padded = np.pad(found, padding, mode="edge")
-        found = sum(share * padded.take(range(at, at + length), axis) for at, share in enumerate(kernel))
-    return found.round().astype(np.uint8)
+    for axis in (-3, -2):
+        length, padding = pictures.shape[axis], [(0, 0)] * pictures.ndim
+        padding[axis] = (reach, reach)
+        padded = np.pad(pictures, padding, mode="edge")
+        pictures = sum(share * padded.take(range(at, at + length), axis) for at, share in enumerate(kernel))
+    return pictures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from menagerie.evaluation.slices import Mask, slices_of
 from menagerie.inference.confidence import Confidence
 from menagerie.inference.runtime import Runtime, load_runtime
 from menagerie.kinds import make_kind
+from menagerie.measuring import answers_for
 from menagerie.records import Check, Split
 
 BATCH = 8
@@ -44,15 +44,8 @@ class Contender:
 
     def _answers(self, inputs: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         manifest = self.artefact.manifest
-        confidence = Confidence.from_manifest(manifest)
-
-        def answer(some: NDArray[np.intp]) -> NDArray[np.float32]:
-            return confidence.probabilities(self.runtime(np.ascontiguousarray(inputs[some])).logits)
-
-        with ThreadPoolExecutor() as pool:
-            parts = list(pool.map(answer, (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))))
-        answers = np.concatenate(parts) if parts else np.zeros((0, len(manifest.classes)), np.float32)
-        return in_order(answers, manifest.classes, self.classes)
+        answers = answers_for(rows, self.runtime, Confidence.from_manifest(manifest), inputs)
+        return in_order(answers.probabilities, manifest.classes, self.classes)
 
 
 def gather(dataset: Dataset, challenger: Artefact, champion: Artefact | None, released: Check) -> Evidence:

@@ -8,11 +8,13 @@ scaled with the shorter side.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+
+from menagerie.views import gaussian_blur
 
 Corruption = Literal["noise", "blur", "jpeg", "brightness", "contrast"]
 Level = Literal[1, 3, 5]
@@ -59,7 +61,7 @@ def _changed(name: Corruption, level: Level, picture: Unit, random: np.random.Ge
         case "noise":
             return np.asarray(picture + random.normal(scale=NOISE[level], size=picture.shape), np.float32)
         case "blur":
-            return _blurred(picture, BLUR[level] * min(picture.shape[:2]) / SIDE)
+            return gaussian_blur(picture, BLUR[level] * min(picture.shape[:2]) / SIDE)
         case "brightness":
             return _brighter(picture, BRIGHTNESS[level])
         case _:
@@ -81,16 +83,3 @@ def _brighter(picture: Unit, more: float) -> Unit:
     value = picture.max(axis=2, keepdims=True)
     raised = (value + more).clip(0, 1)
     return np.asarray(np.where(value > 0, picture * raised / np.maximum(value, 1e-6), raised), np.float32)
-
-
-def _blurred(picture: Unit, deviation: float) -> Unit:
-    """Convolved with a Gaussian, cut at 4 deviations; edges are repeated outwards."""
-    reach = max(1, int(4 * deviation + 0.5))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2)
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    for axis in (0, 1):
-        length = picture.shape[axis]
-        padded = np.pad(picture, [(reach, reach) if one == axis else (0, 0) for one in range(3)], mode="edge")
-        parts: list[Any] = [share * padded.take(range(at, at + length), axis) for at, share in enumerate(kernel)]
-        picture = np.sum(parts, axis=0, dtype=np.float32)
-    return picture
