@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from bento.compat import describe
 from bento.openapi import specification
 from bento.responses import json_response
 
@@ -35,6 +36,7 @@ pre { background: var(--soft); border-radius: 8px; padding: .7rem; overflow: aut
 def docs_routes() -> list[Route]:
     """The two endpoints; what they give is made once."""
     described = specification(_version())
+    describe(described["paths"])
     page = render(described)
 
     async def docs(request: Request) -> Response:

@@ -15,6 +15,8 @@ from bento.responses import error_response
 from bento.ui import PAGE
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from bento.host import Host
     from bento.ui.mount import Page
 
@@ -26,10 +28,11 @@ class Front:
         self._app: ASGIApp | None = None
         self._page: Page | None = None
 
-    def open(self, host: Host, page: Page | None) -> None:
-        """Let requests through to `host`, and to `page` those below its path."""
+    def open(self, host: Host, page: Page | None, tracer: Tracer | None) -> None:
+        """Let requests through to `host`, and to `page` those below its path; `tracer` is told of the former."""
         from bento import metrics
         from bento.admin import admin_routes
+        from bento.compat import compat_routes
         from bento.docs import docs_routes
         from bento.middleware.body_limit import BodyLimit
         from bento.middleware.errors import Errors
@@ -40,12 +43,17 @@ class Front:
         from bento.routes import routes
 
         own = [*routes(host), *admin_routes(host), *docs_routes()]
+        own += compat_routes(host, own)
         app: ASGIApp = _Split(Router(own, redirect_slashes=False), page)
         app = BodyLimit(app, host.settings.max_body_bytes, host.settings.request_seconds)
         app = HeaderLimit(app)
         app = Errors(app, metrics.UNHANDLED.inc)
         app = Observe(app, [route.path for route in own], PAGE, lambda *at: metrics.REQUESTS.labels(*at).inc())
         app = SecurityHeaders(app, PAGE)
+        if tracer is not None:
+            from bento.middleware.trace import Trace
+
+            app = Trace(app, [route.path for route in own], tracer)
         self._app, self._page = RequestId(app), page
 
     def close(self) -> None:

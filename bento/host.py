@@ -1,32 +1,26 @@
-"""What one process of the service holds: the hosted problems, the batcher, the journal, and the threads around them."""
+"""What one process of the service holds: the hosted problems, the journal, and the threads around them."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bento import metrics
+from bento.answering import Answering
 from bento.events import Announcer
 from bento.follow import Follower, Hosted, Swaps
-from bento.requests import IMAGES_MAX
 from menagerie.artefact import load_artefact
 from menagerie.errors import ArtefactError, ConfigurationError, Overloaded, UnknownPrediction
-from menagerie.inference.batcher import Batcher
-from menagerie.inference.predictor import Answer, Input, Predictor
+from menagerie.inference.predictor import Predictor
+from menagerie.inference.traffic import Traffic
 from menagerie.journal import open_journal
 from menagerie.pictures import open_pictures
 from menagerie.records import Feedback, Prediction, now
 from menagerie.releases import open_channel
 from menagerie.settings import Settings
 
-T = TypeVar("T")
 FIRST_LOOK = 20.0  # seconds that starting waits for a model; after that the service is live and not ready
 REPLAY_EVERY = 5.0  # seconds between two attempts to bring the spool into the journal
 
@@ -58,8 +52,8 @@ def hosted_problems(settings: Settings, packed: str | None) -> tuple[str, ...]:
     return settings.problems
 
 
-class Host:
-    """Set up, decode, predict, journal.
+class Host(Answering):
+    """Follows the release channel and answers with what serves.
 
     Args:
         settings: of the process.
@@ -70,27 +64,13 @@ class Host:
     """
 
     def __init__(self, settings: Settings, packed: Path) -> None:
-        self.settings = settings
         own = packed_problem(packed)
         self.hosted = {name: Hosted(name) for name in hosted_problems(settings, own)}
-        self.journal = open_journal()
+        super().__init__(settings, open_journal(), open_pictures())
         self.channel = open_channel(self.journal)
         self.copies = settings.home / "serving"
         self.copies.mkdir(parents=True, exist_ok=True)
-        self.pictures = open_pictures()
-        self.latencies = metrics.Latencies()
         self.announcer = Announcer(settings.prefect_api_url)
-        self._processors = os.cpu_count() or 1
-        self._decoders = ThreadPoolExecutor(self._processors, "menagerie-decode")
-        self._chores = ThreadPoolExecutor(4, "menagerie-chores")
-        self._batcher: Batcher[Predictor, Input, Answer] = Batcher(
-            lambda predictor, inputs: predictor.answer(inputs, self.journal.record, self.pictures),
-            threads=settings.inference_threads or self._processors,
-            batch_max=settings.batch_max,
-            max_waiting=max(settings.max_waiting, IMAGES_MAX),  # else part of a request could be refused
-            patience=settings.request_seconds / 2,
-            observe=metrics.BATCH.observe,
-        )
         swaps = Swaps(
             done=lambda predictor: metrics.SWAPS.labels(predictor.problem).inc(),
             failed=lambda problem: metrics.SWAP_FAILURES.labels(problem).inc(),
@@ -107,7 +87,6 @@ class Host:
             )
             for name, hosted in self.hosted.items()
         }
-        self._under_way = 0
         self._replaying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -123,13 +102,8 @@ class Host:
             self._replaying.cancel()
         for follower in self.followers.values():
             await asyncio.to_thread(follower.stop)
-        await asyncio.to_thread(self._batcher.close)
-        await asyncio.to_thread(self.pictures.close)
         self.announcer.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-        self._chores.shutdown(wait=True)
-        self.journal.replay()
-        self.journal.close()
+        await self.close()
 
     @property
     def default(self) -> Hosted:
@@ -140,11 +114,6 @@ class Host:
     def ready(self) -> bool:
         """Whether the default problem can be answered for."""
         return self.default.predictor is not None
-
-    @property
-    def waiting(self) -> int:
-        """Inputs that wait for a batch."""
-        return self._batcher.waiting
 
     def pick(self, problem: str | None) -> Hosted:
         """A hosted problem by name, or the default.
@@ -158,7 +127,7 @@ class Host:
             raise UnknownPrediction(f"there is no problem {problem!r} here; there are {', '.join(self.hosted)}")
         return self.hosted[problem]
 
-    def predictor(self, problem: str | None) -> Predictor:
+    def traffic(self, problem: str | None) -> Traffic:
         """What serves a problem now.
 
         Raises:
@@ -166,39 +135,13 @@ class Host:
             Overloaded: it has no model yet; says why.
         """
         hosted = self.pick(problem)
-        if hosted.predictor is None:
+        if hosted.traffic is None:
             raise Overloaded(f"{hosted.problem} has no model yet: {hosted.trouble}")
-        return hosted.predictor
+        return hosted.traffic
 
-    async def classify(self, predictor: Predictor, raws: Sequence[bytes], client: str) -> list[Answer]:
-        """Answer for inputs, in order. All are read before any is run: one that cannot be taken leaves no predictions
-        of the others behind.
-
-        Raises:
-            TooLarge, UnsupportedMedia, UnusableInput: an input cannot be taken.
-            Overloaded: too much is under way, or nothing came in time.
-        """
-        began = time.perf_counter()
-        with self._admitted(len(raws)):
-            inputs = await _all([self.decode(predictor.prepare, raw, client, self.pictures, began) for raw in raws])
-            return await _all([self._run(predictor, one) for one in inputs])
-
-    async def decode(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run what reads untrusted bytes on a thread.
-
-        Raises:
-            Overloaded: it took too long.
-        """
-        running = asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
-        try:
-            async with asyncio.timeout(self.settings.request_seconds / 2):
-                return await running
-        except TimeoutError:
-            raise Overloaded("the input was not read in time; try again later") from None
-
-    async def chore(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run what waits for a database or a disk on a thread apart from those that serve."""
-        return await asyncio.get_running_loop().run_in_executor(self._chores, work, *arguments)
+    def predictor(self, problem: str | None) -> Predictor:
+        """The champion of a problem; raises as `traffic` does."""
+        return self.traffic(problem).champion
 
     def take_feedback(self, prediction_id: str, label: str, client: str, *, trusted: bool) -> str:
         """Journal what a client says of a prediction: `added`, `same` or `superseded`.
@@ -226,8 +169,9 @@ class Host:
             Overloaded: that version is neither loaded nor to be had now.
         """
         for hosted in self.hosted.values():
-            if (predictor := hosted.predictor) is not None and predictor.ref.fingerprint == prediction.fingerprint:
-                return predictor.classes
+            for predictor in hosted.loaded:
+                if predictor.ref.fingerprint == prediction.fingerprint:
+                    return predictor.classes
         try:
             return load_artefact(self.copies / prediction.fingerprint, prediction.fingerprint).manifest.classes
         except ArtefactError:
@@ -277,7 +221,8 @@ class Host:
     def model(self, problem: str | None) -> dict[str, Any]:
         """What serves a problem, and whether it is what should."""
         hosted = self.pick(problem)
-        predictor = hosted.predictor
+        traffic = hosted.traffic
+        predictor = traffic.champion if traffic is not None else None
         facts: dict[str, Any] = {
             "problem": hosted.problem,
             "ready": predictor is not None,
@@ -285,6 +230,9 @@ class Host:
             "reason": hosted.trouble or None,
             "source": hosted.source,
             "generation": hosted.generation,
+            "mode": traffic.mode if traffic is not None else "champion",
+            "percent": traffic.percent if traffic is not None else 0,
+            "challenger": hosted.challenger,
         }
         if predictor is not None:
             manifest = predictor.artefact.manifest
@@ -298,40 +246,7 @@ class Host:
             )
         return facts
 
-    async def _run(self, predictor: Predictor, one: Input) -> Answer:
-        answer = await self._batcher.ask(predictor, one)
-        problem = predictor.problem
-        metrics.PREDICTIONS.labels(problem, predictor.ref.version, answer.label).inc()
-        seconds = time.perf_counter() - one.began
-        metrics.LATENCY.labels(problem).observe(seconds)
-        metrics.CONFIDENCE.labels(problem).observe(answer.confidence)
-        self.latencies.add(seconds * 1000)
-        return answer
-
-    @contextmanager
-    def _admitted(self, count: int) -> Iterator[None]:
-        """Bound what is under way, and so the memory it takes."""
-        if self._under_way + count > max(self.settings.max_waiting, count):
-            raise Overloaded("too many requests are under way; try again later")
-        self._under_way += count
-        try:
-            yield
-        finally:
-            self._under_way -= count
-
     async def _replay(self) -> None:
         while True:
             await asyncio.sleep(REPLAY_EVERY)
             await self.chore(self.journal.replay)
-
-
-async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their results, in order; the first that fails cancels the others."""
-    if len(works) == 1:
-        return [await works[0]]  # most requests: no task is made
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

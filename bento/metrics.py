@@ -14,7 +14,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 Family = tuple[str, str, Sequence[tuple[Mapping[str, str], float]]]
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
-PREDICTIONS = Counter("menagerie_predictions", "Answers given", ["problem", "version", "label"])
+PREDICTIONS = Counter(
+    "menagerie_predictions", "Answers given, and inputs scored by a shadow", ["problem", "version", "variant", "label"]
+)
 LATENCY = Histogram("menagerie_prediction_seconds", "From body read to answer", ["problem"], buckets=SECONDS)
 CONFIDENCE = Histogram(
     "menagerie_confidence", "Highest probability", ["problem"], buckets=[step / 20 for step in range(1, 21)]
@@ -24,6 +26,10 @@ REQUESTS = Counter("menagerie_requests", "HTTP requests", ["route", "status"])
 FEEDBACK = Counter("menagerie_feedback", "Labels received", ["problem", "outcome"])
 SWAPS = Counter("menagerie_swaps", "Models swapped in", ["problem"])
 SWAP_FAILURES = Counter("menagerie_swap_failures", "Models that were refused", ["problem"])
+CHALLENGER_FAILURES = Counter(
+    "menagerie_challenger_failures", "Predictions that a challenger could not give", ["problem", "variant"]
+)
+SHADOWS_DROPPED = Counter("menagerie_shadows_dropped", "Inputs not scored by the challenger: too busy", ["problem"])
 UNHANDLED = Counter("menagerie_unhandled_errors", "Requests that met an error nobody foresaw")
 
 

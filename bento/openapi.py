@@ -76,6 +76,10 @@ _BASE64: Json = {
     "contentEncoding": "base64",
     "description": "a data:image/...;base64 URI is taken too",
 }
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_MAYBE: Json = {"type": ["number", "null"]}
+_MODE: Json = {"enum": ["champion", "shadow", "split"]}
+_PERCENT: Json = {"type": "integer", "description": "of requests that the challenger has"}
 _BYTES: Json = {"type": "string", "format": "binary"}
 
 _SCHEMAS: Json = {
@@ -96,16 +100,78 @@ _SCHEMAS: Json = {
             "description": "false: unlike anything the model learnt from; null: this model cannot tell",
         },
         journaled={"type": "boolean", "description": "committed before this answer left"},
-        model=_object(name=_STRING, version=_STRING, variant=_STRING, fingerprint=_STRING),
+        model=_object(
+            name=_STRING,
+            version=_STRING,
+            variant={"enum": ["champion", "challenger"], "description": "challenger: it answers a share of requests"},
+            fingerprint=_STRING,
+        ),
     ),
     "Answers": _object(predictions={"type": "array", "items": _ref("Answer")}),
+    "Variants": _object(
+        mode=_MODE,
+        percent=_PERCENT,
+        since={"type": ["string", "null"], "format": "date-time", "description": "the pointer's last move"},
+        figures={"type": "array", "items": _ref("Figures")},
+        test={"oneOf": [_ref("Test"), {"type": "null"}]},
+        reason={"type": ["string", "null"], "description": "why there is no test"},
+    ),
+    "Figures": _object(
+        variant={"enum": ["champion", "challenger", "shadow"]},
+        version=_STRING,
+        fingerprint=_STRING,
+        requests={"type": "integer", "description": "asked of it; its failures are among them"},
+        failures=_COUNT,
+        labelled={"type": "integer", "description": "of its answers; a shadow has none"},
+        right=_COUNT,
+        mean_confidence=_MAYBE,
+        latency_p50_ms=_MAYBE,
+        latency_p95_ms=_MAYBE,
+    ),
+    "Test": _object(
+        test={
+            "enum": ["mcnemar", "fisher"],
+            "description": "mcnemar: over labelled inputs that both scored; fisher: over labelled answers of each",
+        },
+        p={"type": "number", "description": "two-sided, exact"},
+        difference={"type": "number", "description": "the challenger's accuracy less the champion's"},
+        low={"type": "number", "description": "of its 95 % interval, as high"},
+        high={"type": "number"},
+        counts={"type": "object", "additionalProperties": {"type": "integer"}},
+    ),
+    "Stats": {"type": "object", "properties": {"variants": _ref("Variants")}},
+    "Model": {
+        "type": "object",
+        "properties": {
+            "mode": _MODE,
+            "percent": _PERCENT,
+            "challenger": {
+                "oneOf": [
+                    _object(
+                        version=_STRING,
+                        fingerprint=_STRING,
+                        ready={"type": "boolean", "description": "loaded, for the requests it has"},
+                        trouble={"type": ["string", "null"], "description": "why it was refused"},
+                    ),
+                    {"type": "null"},
+                ]
+            },
+        },
+    },
+}
+
+_CLIENT: Json = {
+    "name": "X-Client-Id",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "who asks: a client stays with one version while requests are split; without it an input does",
 }
 
 _PREDICT: Json = {
     "post": {
         "summary": "Classify an input",
         "description": "The bytes decide what a picture is, never its declared type or its name.",
-        "parameters": [_PROBLEM],
+        "parameters": [_PROBLEM, _CLIENT],
         "requestBody": {
             "required": True,
             "content": {
@@ -168,9 +234,15 @@ def specification(version: str) -> Json:
             "/predict": _PREDICT,
             "/feedback": _FEEDBACK,
             "/model": _get(
-                "What serves", whatever, "Version, classes, metrics, and whether it is what should", 404, 503
+                "What serves", _ref("Model"), "Version, classes, metrics, and whether it is what should", 404, 503
             ),
-            "/stats": _get("Counts and latencies", whatever, "Of the journal, and of this process", 404, 503),
+            "/stats": _get(
+                "Counts, versions beside each other, latencies",
+                _ref("Stats"),
+                "Of the journal, and of this process",
+                404,
+                503,
+            ),
             "/predictions": _get(
                 "The newest predictions", whatever, "Newest first, without vectors", 400, 404, 503, extra=(_LIMIT,)
             ),

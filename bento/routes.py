@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -23,7 +24,9 @@ from bento.requests import (
     read_json,
 )
 from bento.responses import json_response
+from bento.variants import variants
 from menagerie.errors import MalformedRequest, UnknownPrediction, UnsupportedMedia
+from menagerie.inference.traffic import Traffic
 from menagerie.records import Prediction
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -34,11 +37,9 @@ def routes(host: Host) -> list[Route]:
     """The endpoints, over one host."""
 
     async def predict(request: Request) -> Response:
-        predictor = host.predictor(request.query_params.get("problem"))
-        raws, several = await read_inputs(host, request, predictor.artefact.manifest.input.kind)
-        client, _ = client_of(request, host.settings)
-        answers = [answer.as_json() for answer in await host.classify(predictor, raws, client)]
-        return json_response({"predictions": answers} if several else answers[0])
+        traffic = host.traffic(request.query_params.get("problem"))
+        raws, several = await read_inputs(host, request, traffic.champion.kind_of_input)
+        return await answered(host, request, traffic, raws, several=several)
 
     async def feedback(request: Request) -> Response:
         names = ("prediction_id", "label")
@@ -66,7 +67,8 @@ def routes(host: Host) -> list[Route]:
             "journal": {"dropped": host.journal.dropped, "spooled": host.journal.spooled},
             "pictures": {"mode": host.pictures.mode, "dropped": host.pictures.dropped},
         }
-        return json_response({"problem": problem, **counts, "here": here})
+        compared = await host.chore(variants, host.journal, problem, host.settings.quorum)
+        return json_response({"problem": problem, **counts, "variants": compared, "here": here})
 
     async def predictions(request: Request) -> Response:
         problem = host.pick(request.query_params.get("problem")).problem
@@ -92,6 +94,26 @@ def routes(host: Host) -> list[Route]:
         Route("/predictions", predictions, methods=["GET"]),
         Route("/metrics", exposition, methods=["GET"]),
     ]
+
+
+async def answered(host: Host, request: Request, traffic: Traffic, raws: list[bytes], *, several: bool) -> Response:
+    """What raw inputs are, by the version that this client is routed to; `several`: in a list, even one.
+
+    Raises:
+        TooLarge, UnsupportedMedia, UnusableInput, Overloaded: as `Host.predict`.
+    """
+    client, _ = client_of(request, host.settings)
+    key = client if "x-client-id" in request.headers else None  # many clients may share an address
+    answers, shadowed = await host.predict(traffic, raws, client, key)
+    bodies = [answer.as_json() for answer in answers]
+
+    async def score() -> None:
+        host.score(shadowed)
+
+    response = json_response({"predictions": bodies} if several else bodies[0])
+    if shadowed:
+        response.background = BackgroundTask(score)  # once the answer has left
+    return response
 
 
 async def read_inputs(host: Host, request: Request, kind: str) -> tuple[list[bytes], bool]:

@@ -6,6 +6,10 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 ROOT = Path(__file__).resolve().parents[1]  # the repository, or `src/` of a Bento: both hold `bento` and `src`
 for folder in (str(ROOT), str(ROOT / "src")):
@@ -16,11 +20,12 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+if os.environ.get("MENAGERIE_TRACING_URL"):
+    os.environ["OTEL_SDK_DISABLED"] = "false"  # a built Bento says true
 
 import bentoml  # noqa: E402  (the variables above come first)
 
 from bento.front import Front  # noqa: E402  (as above)
-from menagerie.settings import get_settings  # noqa: E402  (as above)
 
 front = Front()
 
@@ -28,7 +33,10 @@ front = Front()
 @bentoml.service(
     name="menagerie",
     workers=1,  # the page's queue lives in one process; replicas scale it
-    traffic={"timeout": 3600},  # our own limits are shorter and answer in our own shape
+    # BentoML keeps a timer for each request until its own limit is over, answered or not: a kilobyte each. Our limits
+    # are shorter and answer in our own shape.
+    traffic={"timeout": 60},
+    tracing={"excluded_urls": ".*"},  # its layer costs every request as much as ours together, traced or not
     metrics={"enabled": False},  # BentoML's have a series for every path a client thinks of; /metrics is ours
     logging={"access": {"enabled": False}},
 )
@@ -38,8 +46,17 @@ class Classifier:
 
     def __init__(self) -> None:
         from bento.host import Host  # here and below: not in the process that only supervises
+        from menagerie.settings import get_settings
 
-        self.host = Host(get_settings(), packed=ROOT / "model")
+        settings, packed = get_settings(), ROOT / "model"
+        self.tracer: Tracer | None = None
+        if settings.tracing_url:
+            from bento.tracing import TracedHost
+
+            self.host: Host = (traced := TracedHost(settings, packed, settings.tracing_url))
+            self.tracer = traced.tracer
+        else:
+            self.host = Host(settings, packed)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's has no types
     async def open(self) -> None:
@@ -49,7 +66,7 @@ class Classifier:
 
         page = Page(self.host) if self.host.settings.ui else None
         await self.host.start()
-        front.open(self.host, page)
+        front.open(self.host, page, self.tracer)
         on_sigterm(front.close)
         self.watch = asyncio.create_task(end_with_parent())
 

@@ -24,7 +24,7 @@ from menagerie.records import Check, ModelRef
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of a probability. In fewer bits the order of additions, which depends on the size of the batch, is seen.
-TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "int8": 2e-2}
+TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "int8": 2e-2, "int8_bf16": 2e-2}
 START_SECONDS = 90.0
 
 

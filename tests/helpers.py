@@ -174,6 +174,7 @@ class Served:
 def settings_of(home: Path, **settings: object) -> dict[str, str]:
     """The environment of a service of its own: no setting of this process, none of its variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MENAGERIE_")}
+    environment.setdefault("BENTOML_HOME", str(home / "bentoml"))  # a service that starts there empties its counters
     chosen = {"home": home, "ui": False, "follow_seconds": 0.2, "prefect_api_url": "http://127.0.0.1:9/api", **settings}
     return environment | {f"MENAGERIE_{name.upper()}": str(value) for name, value in chosen.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from menagerie.records import new_id
@@ -20,10 +19,11 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         scope["request_id"] = request_id = new_id()
+        header = (b"x-request-id", request_id.encode())
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
         await self._app(scope, receive, named)

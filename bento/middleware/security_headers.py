@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "geolocation=(), microphone=(), payment=()",
+ALWAYS = {  # names in lower case, as ASGI has them
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"SAMEORIGIN",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"geolocation=(), microphone=(), payment=()",
 }
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+POLICY_NAME = b"content-security-policy"
+POLICY = b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 # The page's own scripts and styles are inline; it may still load nothing from elsewhere.
 PAGE_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
-    "frame-ancestors 'self'"
+    b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; "
+    b"frame-ancestors 'self'"
 )
 
 
 class SecurityHeaders:
-    """Adds them to every answer.
+    """Adds them to every answer. A policy that the answer has of its own stays; the others are replaced.
 
     Args:
         app: what answers.
@@ -41,10 +41,10 @@ class SecurityHeaders:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in ALWAYS.items():
-                    headers[name] = value
-                headers.setdefault("Content-Security-Policy", policy)
+                headers = [header for header in message.get("headers", ()) if header[0] not in ALWAYS]
+                if not any(name == POLICY_NAME for name, _ in headers):
+                    headers.append((POLICY_NAME, policy))
+                message["headers"] = [*headers, *ALWAYS.items()]
             await send(message)
 
         await self._app(scope, receive, guarded)

@@ -27,6 +27,9 @@ MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.np
 MODEL_INT8 = "model.int8.onnx"
 WEIGHTS = "weights.safetensors"  # torch's, beside the artefact in the registry: for further training, never served
 
+Precision = Literal["fp32", "bf16", "int8", "int8_bf16"]
+"""What layers compute in; `int8_bf16`: those of an int8 file that were left in float compute in bf16."""
+
 
 class Form(BaseModel):
     """One way to run the model, and what was measured of it where the artefact was made."""
@@ -34,7 +37,7 @@ class Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runtime: Literal["onnxruntime", "openvino"]
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Precision
     file: str
     requires: tuple[str, ...] = Field((), description="processor features, any one of which is enough; none: any")
     milliseconds: float | None = Field(None, description="of the processor for one input in batches of 8, one thread")
@@ -63,7 +66,7 @@ class Manifest(BaseModel):
     weights: str = Field("", description="name of the file that training began from")
     mirrored: bool = False
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     model_file: str = MODEL
     forms: tuple[Form, ...] = Field((), description="accepted ones first, fastest first; the first was judged")
     calibration: dict[str, float] | None = None

@@ -187,7 +187,7 @@ def _forms(site: Site, ground: Ground, first: Head, reference: float, lead: str 
 def _same_trunk(dataset: Dataset, start: Start) -> bool:
     """Whether a version's trunk is built on anew, on a processor like the one that its forms were measured on."""
     known, problem = start.artefact.manifest, dataset.problem
-    same = {form.precision for form in known.forms} == set(problem.export.precisions)
+    same = {part for form in known.forms for part in form.precision.split("_")} == set(problem.export.precisions)
     return problem.training.head == "logistic" and same and known.cpu_features == cpu_features()
 
 

@@ -34,6 +34,8 @@ FORMS = (
     Form(runtime="openvino", precision="bf16", file=MODEL, requires=BF16, accepted=False, reason=""),
     Form(runtime="openvino", precision="int8", file=MODEL_INT8, requires=VNNI_HERE, accepted=False, reason=""),
     Form(runtime="onnxruntime", precision="int8", file=MODEL_INT8, requires=VNNI_HERE, accepted=False, reason=""),
+    # Every processor that has bf16 has VNNI.
+    Form(runtime="openvino", precision="int8_bf16", file=MODEL_INT8, requires=BF16, accepted=False, reason=""),
 )
 
 
@@ -62,7 +64,7 @@ def try_forms(
         the accepted forms, fastest first, then the others, each with its reason. An int8 that is no faster than fp32
         is not accepted, which saves its file, and its accuracy is not measured.
     """
-    wanted = [form for form in FORMS if form.precision in problem.export.precisions]
+    wanted = [form for form in FORMS if set(form.precision.split("_")) <= set(problem.export.precisions)]
     opened = _open_all(wanted, trunk, top, inputs, folder)
     runtimes = {form: runtime for form, runtime in opened.items() if not isinstance(runtime, str)}
     refused = [_refused(form, reason) for form, reason in opened.items() if isinstance(reason, str)]
@@ -70,7 +72,7 @@ def try_forms(
     cost = {form.name: 0.0 if form.name == lead else form.milliseconds or 0.0 for form in timed}
     scored: list[Form] = []
     for form in timed:
-        if form.precision == "int8" and not _int8_is_faster(timed, scored, cost):
+        if form.file == MODEL_INT8 and not _int8_is_faster(timed, scored, cost):
             scored.append(_refused(form, "no faster than fp32"))
             continue
         reference = scored[0].accuracy if scored else None
@@ -78,7 +80,7 @@ def try_forms(
     accepted = [form for form in scored if form.accepted]
     if not _int8_is_faster(accepted, accepted, cost):
         (folder / MODEL_INT8).unlink(missing_ok=True)
-        dull = [form for form in accepted if form.precision == "int8"]
+        dull = [form for form in accepted if form.file == MODEL_INT8]
         scored = [_refused(form, "no faster than fp32") if form in dull else form for form in scored]
     return (*_in_order(scored, cost), *(form for form in scored if not form.accepted), *refused)
 
@@ -100,13 +102,13 @@ def _open_all(
     attach_top(trunk, top, folder / MODEL)
     (folder / MODEL_INT8).unlink(missing_ok=True)
     failure = ""
-    if any(form.precision == "int8" for form in forms):
+    if any(form.file == MODEL_INT8 for form in forms):
         failure = _write_int8(trunk, top, inputs, folder / MODEL_INT8)
     opened: dict[Form, Runtime | str] = {}
     for form in forms:
         if not has_any(form.requires):
             opened[form] = f"this processor has no {' or '.join(form.requires)}"
-        elif form.precision == "int8" and failure:
+        elif form.file == MODEL_INT8 and failure:
             opened[form] = failure
         else:
             opened[form] = _open(form, folder, inputs[:1])
@@ -194,4 +196,4 @@ def _rank(form: Form, cost: Mapping[str, float]) -> float:
 def _int8_is_faster(forms: list[Form], against: list[Form], cost: Mapping[str, float]) -> bool:
     """Whether an int8 among the forms is faster than every accepted fp32 it is held against."""
     limit = min(_rank(form, cost) for form in against if form.precision == "fp32" and form.accepted)
-    return any(form.precision == "int8" and _rank(form, cost) < limit for form in forms)
+    return any(form.file == MODEL_INT8 and _rank(form, cost) < limit for form in forms)

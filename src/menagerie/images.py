@@ -19,12 +19,15 @@ from PIL import (
 )
 from PIL.ExifTags import Base
 
-from menagerie.errors import UnusableInput
+from menagerie.errors import UnsupportedMedia, UnusableInput
 from menagerie.image_headers import Header, damaged, read_header
 
 Picture = NDArray[np.uint8]
 
 BACKGROUND = "white"  # behind transparency
+
+# What is light: a few milliseconds to open, whoever made it.
+LIGHT_BYTES, LIGHT_PIXELS = 256 << 10, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ def open_picture(raw: bytes, limits: Limits = Limits(), *, shorter_side: int | N
         raise damaged(header.format) from error
 
 
+def is_light(raw: bytes) -> bool:
+    """Whether untrusted bytes are a picture that is quick to open, by its size in bytes and, as its header has it, in
+    pixels. No pixel is decoded."""
+    if len(raw) > LIGHT_BYTES:
+        return False
+    try:
+        header = read_header(raw)
+    except (UnsupportedMedia, UnusableInput):
+        return False
+    return header.width * header.height <= LIGHT_PIXELS
+
+
 def resize(picture: Picture, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Picture:
     """The part `box` (left, top, right, bottom; default all) of uint8 [h, w, 3] at `size` (width, height), by
     antialiased bilinear interpolation; what lies outside the box but near enough counts in its edges."""
@@ -66,7 +81,7 @@ def resize(picture: Picture, size: tuple[int, int], box: tuple[float, float, flo
 
 def to_png(picture: Picture) -> bytes:
     """uint8 RGB [height, width, 3] as a PNG without metadata."""
-    return _written(picture, "PNG")
+    return _written(picture, "PNG", compress_level=1)  # a quarter of the time of the default for 4 % more bytes
 
 
 def to_jpeg(picture: Picture) -> bytes:

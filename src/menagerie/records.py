@@ -91,7 +91,7 @@ class Prediction:
     problem: str
     version: str
     fingerprint: str
-    variant: str  # champion | challenger
+    variant: str  # champion | challenger | shadow: the challenger scored it and answered nobody
     input_sha256: str
     label: str
     statistics: NDArray[np.float32]
@@ -100,6 +100,49 @@ class Prediction:
     latency_ms: float
     client: str
     at_random: bool = False  # kept for the random share of the review queue
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A prediction that a version could not give: it raised, gave no finite number, or nothing came in time. Where
+    the challenger failed a request, the champion answered it."""
+
+    problem: str
+    fingerprint: str
+    variant: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class VariantFigures:
+    """How one version did as champion, challenger or shadow."""
+
+    variant: str
+    version: str
+    fingerprint: str
+    requests: int  # asked of it; its failures are among them
+    failures: int
+    labelled: int  # of its answers; a shadow's have no labels of their own: see `Paired`
+    right: int
+    mean_confidence: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """Inputs that two versions both scored, newest first, with the newest prediction of each. A label given for
+    either of them counts; confidences are float32 [n]."""
+
+    labels: list[str | None]
+    champion: list[str]
+    challenger: list[str]
+    champion_confidence: NDArray[np.float32]
+    challenger_confidence: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from pydantic import ValidationError
 from menagerie.artefact import MANIFEST, Artefact, Manifest, load_artefact
 from menagerie.errors import ArtefactError, ConfigurationError, ConflictError
 from menagerie.journal import Journal, open_journal
-from menagerie.records import ModelRef, Pointer, PointerMove, new_id
+from menagerie.records import Mode, ModelRef, Pointer, PointerMove, new_id
 from menagerie.settings import get_settings
 
 CHUNK = 1 << 20  # bytes read at once
+
+PERCENTS: dict[Mode, range] = {"champion": range(1), "shadow": range(1, 101), "split": range(1, 100)}
 
 
 class ReleaseChannel:
@@ -91,7 +93,8 @@ class ReleaseChannel:
         return self._journal.pointer_history(problem)
 
     def promote(self, problem: str, ref: ModelRef, *, who: str, why: str, expected: int | None = None) -> Pointer:
-        """Make `ref` the champion and the one before it `previous`; nothing moves when it is the champion already.
+        """Make `ref` the champion and the one before it `previous`; a challenger has no requests any more. Nothing
+        moves when it is the champion already.
 
         Args:
             expected: the generation the promotion was decided on.
@@ -102,8 +105,7 @@ class ReleaseChannel:
         now = self.pointer(problem)
         if now.champion == ref:
             return now
-        if expected is not None and now.generation != expected:
-            raise ConflictError(f"{problem}: the pointer is at generation {now.generation}, not {expected}")
+        _check_generation(now, expected)
         return self._crown(now, ref, who, why)
 
     def propose(self, problem: str, ref: ModelRef, *, who: str, why: str) -> Pointer:
@@ -118,8 +120,51 @@ class ReleaseChannel:
         # Whatever share of requests an earlier challenger had was not granted to this one.
         return self._move(replace(now, challenger=ref, mode="champion", percent=0), who, why)
 
+    def route(
+        self, problem: str, mode: Mode, percent: int, *, who: str, why: str, expected: int | None = None
+    ) -> Pointer:
+        """Say what the challenger has of the requests; it stays the challenger. Nothing moves where it is so already.
+
+        Args:
+            problem: whose pointer.
+            mode: `shadow`: it scores `percent` % of them (1 to 100) beside the champion and answers nobody; `split`:
+                it answers `percent` % (1 to 99); `champion`: it has none of them (0).
+            percent: of requests.
+            who: moves it.
+            why: it is moved.
+            expected: the generation that was decided on.
+
+        Raises:
+            ConflictError: there is no challenger, the pointer is at another generation, or moved meanwhile.
+            ConfigurationError: the mode does not exist, or the percentage is out of its range.
+        """
+        allowed = PERCENTS.get(mode)
+        if allowed is None:
+            raise ConfigurationError(f"{mode!r} is no mode; there are {', '.join(PERCENTS)}")
+        if percent not in allowed:
+            raise ConfigurationError(f"percent of {mode} must be from {allowed[0]} to {allowed[-1]}, not {percent}")
+        now = self.pointer(problem)
+        if mode != "champion" and now.challenger is None:
+            raise ConflictError(f"{problem}: there is no challenger to give requests to")
+        return self._change(now, replace(now, mode=mode, percent=percent), expected, who, why)
+
+    def withdraw(self, problem: str, *, who: str, why: str, expected: int | None = None) -> Pointer:
+        """Have no challenger any more; nothing moves where there is none.
+
+        Args:
+            problem: whose pointer.
+            who: moves it.
+            why: it is moved.
+            expected: the generation that was decided on.
+
+        Raises:
+            ConflictError: the pointer is at another generation, or moved meanwhile.
+        """
+        now = self.pointer(problem)
+        return self._change(now, replace(now, challenger=None, mode="champion", percent=0), expected, who, why)
+
     def rollback(self, problem: str, *, who: str, why: str) -> Pointer:
-        """Champion and previous change places.
+        """Champion and previous change places; a challenger has no requests any more.
 
         Raises:
             ConflictError: there is no previous champion, or the pointer moved meanwhile.
@@ -133,6 +178,10 @@ class ReleaseChannel:
         challenger = None if now.challenger == ref else now.challenger
         crowned = Pointer(now.problem, now.generation, champion=ref, previous=now.champion, challenger=challenger)
         return self._move(crowned, who, why)
+
+    def _change(self, now: Pointer, wanted: Pointer, expected: int | None, who: str, why: str) -> Pointer:
+        _check_generation(now, expected)  # first: at another generation the same mode may be another challenger's
+        return now if wanted == now else self._move(wanted, who, why)
 
     def _move(self, pointer: Pointer, who: str, why: str) -> Pointer:
         moved = replace(pointer, generation=pointer.generation + 1)
@@ -164,6 +213,11 @@ class ReleaseChannel:
             raise ArtefactError(f"the channel has no whole artefact {fingerprint}: {error}") from error
         except Exception as error:  # each filesystem of fsspec raises what its client raises
             raise ArtefactError(f"artefact {fingerprint} cannot be fetched: {error}") from error
+
+
+def _check_generation(now: Pointer, expected: int | None) -> None:
+    if expected is not None and now.generation != expected:
+        raise ConflictError(f"{now.problem}: the pointer is at generation {now.generation}, not {expected}")
 
 
 def _names(manifest: bytes, fingerprint: str) -> list[str]:

@@ -53,10 +53,12 @@ class Settings(BaseSettings):
     max_megapixels: float = Field(32.0, gt=0, le=89, description="largest picture, in millions of pixels")
     max_side: int = Field(12_000, ge=16, description="longest side of a picture, in pixels")
     batch_max: int = Field(16, ge=1, le=256, description="largest batch the service forms")
+    batching: Literal["own", "batchable"] = Field("own", description="who forms batches: our batcher or BentoML's")
     inference_threads: int = Field(0, ge=0, description="parallel batches; 0: one for each processor")
     max_waiting: int = Field(256, ge=1, description="requests waiting for a batch before 503 is answered")
     request_seconds: float = Field(30.0, gt=0, description="a prediction or an upload slower than this is given up")
     follow_seconds: float = Field(1.0, gt=0, description="how often the service looks at the release channel")
+    tracing_url: str | None = Field(None, description="OTLP/HTTP collector that gets the service's spans; unset: off")
 
     @model_validator(mode="before")
     @classmethod

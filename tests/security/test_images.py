@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from menagerie.errors import RequestError, UnusableInput
-from menagerie.images import Limits, open_picture
+from menagerie.images import LIGHT_BYTES, Limits, is_light, open_picture
 from tests.security import bad_images
 from tests.security.bad_images import Case
 
@@ -113,6 +113,16 @@ def test_a_large_jpeg_is_shrunk_never_below_twice_what_is_wanted():
 def test_a_cmyk_jpeg_is_shrunk_too():
     file = bad_images.encode(bad_images.picture(1600, 1200).convert("CMYK"), "JPEG")
     assert open_picture(file, shorter_side=150).shape == (300, 400, 3)
+
+
+def test_light_is_what_is_small_in_bytes_and_in_pixels():
+    assert is_light(bad_images.jpeg(1000, 1000))
+    assert not is_light(bad_images.flat_jpeg(1001, 1000))
+    small = bad_images.jpeg()
+    assert is_light(small + bytes(LIGHT_BYTES - len(small)))
+    assert not is_light(small + bytes(LIGHT_BYTES - len(small) + 1))
+    for number in (1, 6, 28, 31):
+        assert not any(is_light(case.data) for case in CASES if case.number == number), number
 
 
 def test_the_fast_decoder_agrees_with_pillow():

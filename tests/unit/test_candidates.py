@@ -21,7 +21,7 @@ from menagerie.problems import Problem
 from tests.unit.models.graphs import smooth_pictures, write_plain_trunk, write_trunk
 
 Key = tuple[str, str]
-ORT, VINO, VINO_BF16, VINO_INT8, ORT_INT8 = KEYS = [(form.runtime, form.precision) for form in FORMS]
+ORT, VINO, VINO_BF16, VINO_INT8, ORT_INT8, MIXED = KEYS = [(form.runtime, form.precision) for form in FORMS]
 
 
 class Given(NamedTuple):
@@ -65,7 +65,8 @@ def pictures(tmp_path: Path) -> Given:
 
 
 def speeds(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
-    """Let the forms take so long; the others take 10 ms."""
+    """Let the forms take so long; the others take 10 ms, the mixed one 100."""
+    milliseconds = {"openvino_int8_bf16": 100.0} | milliseconds
 
     def timed(runtimes: dict[Form, object], inputs: np.ndarray) -> list[Form]:
         times = {form: milliseconds.get(f"{form.runtime}_{form.precision}", 10.0) for form in runtimes}
@@ -115,13 +116,24 @@ def test_the_fastest_within_the_budget_is_first(pictures: Given, tmp_path: Path,
     processor(monkeypatch, bf16=False)
     speeds(monkeypatch, openvino_int8=3, onnxruntime_int8=12, openvino_fp32=8)
     forms = tried(pictures, tmp_path / "a", budget=0.2)
-    assert list(forms) == [VINO_INT8, VINO, ORT, ORT_INT8, VINO_BF16]
-    assert [form.accepted for form in forms.values()] == [True] * 4 + [False]
+    assert list(forms) == [VINO_INT8, VINO, ORT, ORT_INT8, VINO_BF16, MIXED]
+    assert [form.accepted for form in forms.values()] == [True] * 4 + [False] * 2
     assert {file.name for file in (tmp_path / "a").iterdir()} == {MODEL, MODEL_INT8}
     found = open_runtime(*VINO_INT8, tmp_path / "a" / MODEL_INT8)(pictures.validation)
     share = float((found.logits.argmax(1) == pictures.labels).mean())
     assert forms[VINO_INT8].accuracy == pytest.approx(share, abs=0.011)
     assert found.ood is not None
+
+
+def test_an_int8_whose_float_layers_compute_in_bf16_may_lead(pictures: Given, tmp_path: Path, monkeypatch) -> None:
+    processor(monkeypatch, bf16=True)
+    speeds(monkeypatch, openvino_int8=3, openvino_int8_bf16=2)
+    forms = tried(pictures, tmp_path / "a", budget=0.2)
+    assert list(forms)[:2] == [MIXED, VINO_INT8]
+    assert forms[MIXED].file == MODEL_INT8
+    assert forms[MIXED].accuracy == pytest.approx(right(pictures, tmp_path / "a", forms[MIXED]))
+    for precisions in (("fp32", "int8"), ("fp32", "bf16")):
+        assert MIXED not in tried(pictures, tmp_path / "b", precisions=precisions)
 
 
 @pytest.mark.parametrize(("milliseconds", "first"), [(9.6, ORT), (9.4, VINO)])

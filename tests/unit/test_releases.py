@@ -11,7 +11,7 @@ import pytest
 from menagerie.artefact import MANIFEST, MODEL, PROBE, Artefact
 from menagerie.errors import ArtefactError, ConfigurationError, ConflictError
 from menagerie.journal import Journal
-from menagerie.records import ModelRef, Pointer
+from menagerie.records import Mode, ModelRef, Pointer
 from menagerie.releases import ReleaseChannel, open_channel
 from menagerie.settings import get_settings
 from tests.fixtures.make_v1 import make_artefact
@@ -190,6 +190,86 @@ def test_another_challenger_gets_no_share_of_its_predecessor(channel: ReleaseCha
     split = Pointer("sketches", 2, champion=ONE, challenger=TWO, mode="split", percent=20)
     channel._journal.move_pointer(split, **BY)
     assert channel.propose("sketches", THREE, **BY) == Pointer("sketches", 3, champion=ONE, challenger=THREE)
+
+
+def test_a_challenger_gets_requests_step_by_step_until_it_is_promoted(channel: ReleaseChannel) -> None:
+    channel.promote("sketches", ONE, **BY)
+    proposed = channel.propose("sketches", TWO, **BY)
+    shadow = channel.route("sketches", "shadow", 100, **BY, expected=proposed.generation)
+    assert shadow == Pointer("sketches", 3, champion=ONE, challenger=TWO, mode="shadow", percent=100)
+    split = channel.route("sketches", "split", 25, **BY)
+    assert split == Pointer("sketches", 4, champion=ONE, challenger=TWO, mode="split", percent=25)
+    assert channel.propose("sketches", TWO, **BY) == split, "it is the challenger already, with what it has"
+    assert channel.route("sketches", "champion", 0, **BY) == Pointer("sketches", 5, champion=ONE, challenger=TWO)
+    channel.route("sketches", "split", 50, **BY)
+    promoted = channel.promote("sketches", TWO, **BY, expected=6)
+    assert promoted == Pointer("sketches", 7, champion=TWO, previous=ONE)
+
+
+def test_routing_so_already_moves_nothing(channel: ReleaseChannel) -> None:
+    assert channel.route("sketches", "champion", 0, **BY) == Pointer("sketches", 0)
+    assert channel.withdraw("sketches", **BY) == Pointer("sketches", 0)
+    channel.promote("sketches", ONE, **BY)
+    channel.propose("sketches", TWO, **BY)
+    split = channel.route("sketches", "split", 5, **BY)
+    assert channel.route("sketches", "split", 5, **BY, expected=split.generation) == split
+    assert len(channel.history("sketches")) == 3
+
+
+def test_withdrawing_ends_it_and_names_why(channel: ReleaseChannel) -> None:
+    channel.promote("sketches", ONE, **BY)
+    channel.promote("sketches", TWO, **BY)
+    channel.propose("sketches", THREE, **BY)
+    channel.route("sketches", "split", 5, **BY)
+    withdrawn = channel.withdraw("sketches", who="canary", why="it errs", expected=4)
+    assert withdrawn == Pointer("sketches", 5, champion=TWO, previous=ONE)
+    assert (channel.history("sketches")[0].who, channel.history("sketches")[0].why) == ("canary", "it errs")
+
+
+def test_a_rollback_leaves_a_challenger_without_requests(channel: ReleaseChannel) -> None:
+    channel.promote("sketches", ONE, **BY)
+    channel.promote("sketches", TWO, **BY)
+    channel.propose("sketches", THREE, **BY)
+    channel.route("sketches", "split", 50, **BY)
+    assert channel.rollback("sketches", **BY) == Pointer("sketches", 5, champion=ONE, previous=TWO, challenger=THREE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "percent"),
+    [("shadow", 0), ("shadow", 101), ("split", 0), ("split", 100), ("split", -1), ("champion", 1), ("canary", 5)],
+)
+def test_a_share_out_of_range_is_refused(channel: ReleaseChannel, mode: Mode, percent: int) -> None:
+    channel.promote("sketches", ONE, **BY)
+    proposed = channel.propose("sketches", TWO, **BY)
+    with pytest.raises(ConfigurationError, match=r"canary|percent"):
+        channel.route("sketches", mode, percent, **BY)
+    assert channel.pointer("sketches") == proposed
+
+
+def test_without_a_challenger_nothing_is_routed(channel: ReleaseChannel) -> None:
+    channel.promote("sketches", ONE, **BY)
+    for mode in ("shadow", "split"):
+        with pytest.raises(ConflictError, match="there is no challenger"):
+            channel.route("sketches", mode, 5, **BY)
+
+
+def test_routing_and_withdrawing_at_another_generation_are_conflicts(
+    channel: ReleaseChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel.promote("sketches", ONE, **BY)
+    before = channel.propose("sketches", TWO, **BY)
+    split = channel.route("sketches", "split", 5, **BY)
+    for percent in (5, 25):  # where it stands so already too: it may be another challenger's share
+        with pytest.raises(ConflictError, match="at generation 3, not 2"):
+            channel.route("sketches", "split", percent, **BY, expected=2)
+    with pytest.raises(ConflictError, match="at generation 3, not 2"):
+        channel.withdraw("sketches", **BY, expected=2)
+    monkeypatch.setattr(channel._journal, "pointer", lambda problem: before)
+    for move in (lambda: channel.route("sketches", "shadow", 10, **BY), lambda: channel.withdraw("sketches", **BY)):
+        with pytest.raises(ConflictError, match="at generation 3 and cannot move to 3"):
+            move()
+    monkeypatch.undo()
+    assert channel.pointer("sketches") == split
 
 
 def test_a_url_without_a_filesystem_names_the_setting(channel: ReleaseChannel) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,12 @@ from menagerie.pictures import Held, PictureStore, at_random
 from menagerie.records import ModelRef, Prediction, new_id, now
 
 Keep = Callable[[Sequence[Prediction]], bool]
-VARIANT = "champion"  # what serves; a challenger is judged before it is released, and answers nobody
+Variant = Literal["champion", "challenger", "shadow"]
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+class NotFinite(Overloaded):
+    """The model gave something that is no number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +78,24 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A loaded version of a problem's model."""
+    """A loaded version of a problem's model. As a `shadow` it scores what another one answers."""
 
     artefact: Artefact
     ref: ModelRef
     kind: Kind
     runtime: Runtime
     confidence: Confidence
+    variant: Variant = "champion"
 
     @property
     def problem(self) -> str:
         """Whose model it is."""
         return self.artefact.manifest.problem
+
+    @property
+    def kind_of_input(self) -> str:
+        """`image` or `tabular`."""
+        return self.artefact.manifest.input.kind
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,7 +108,7 @@ class Predictor:
         return {
             "name": f"menagerie-{self.problem}",
             "version": self.ref.version,
-            "variant": VARIANT,
+            "variant": self.variant,
             "fingerprint": self.ref.fingerprint,
         }
 
@@ -113,16 +123,20 @@ class Predictor:
         digest = hashlib.sha256(raw).hexdigest()
         return Input(digest, model_input, statistics, pictures.hold(example), client, began)
 
+    def takes_as(self, other: Predictor) -> bool:
+        """Whether what `other` prepared is what this one would."""
+        return self.artefact.manifest.input == other.artefact.manifest.input
+
     def answer(self, inputs: Sequence[Input], keep: Keep, pictures: PictureStore) -> list[Answer | Exception]:
-        """Run a batch, journal it in one go and hand what is to be kept to `pictures`.
+        """Run a batch, journal it in one go and hand what is to be kept to `pictures`; a shadow has nothing kept.
 
         Args:
-            inputs: prepared by this predictor.
+            inputs: prepared by this predictor, or by one that takes the same.
             keep: journals predictions; tells whether they are kept.
             pictures: where the examples go that are wanted.
 
         Returns:
-            an answer for each input, in order; Overloaded where the model gave no finite number.
+            an answer for each input, in order; NotFinite where the model gave no finite number.
         """
         outputs = self.runtime(np.stack([one.model_input for one in inputs]))
         finite = _finite(outputs)
@@ -136,10 +150,12 @@ class Predictor:
         answers: list[Answer | Exception] = []
         for at, (one, prediction) in enumerate(zip(inputs, predictions, strict=True)):
             if not finite[at]:
-                answers.append(Overloaded("the model gave no usable answer"))
+                answers.append(NotFinite("the model gave no usable answer"))
                 continue
             answers.append(self._answer(prediction, sets[at], known[at], journaled))
-            if pictures.wants(float(prediction.probabilities.max()), one.sha256, known[at]):
+            if self.variant != "shadow" and pictures.wants(
+                float(prediction.probabilities.max()), one.sha256, known[at]
+            ):
                 pictures.keep(self.problem, one.sha256, one.held, self.kind)
         return answers
 
@@ -162,7 +178,7 @@ class Predictor:
             problem=self.problem,
             version=self.ref.version,
             fingerprint=self.ref.fingerprint,
-            variant=VARIANT,
+            variant=self.variant,
             input_sha256=one.sha256,
             label=self.classes[int(row.argmax())],
             statistics=one.statistics,

@@ -4,7 +4,7 @@ journal.py     the door: `Journal`
 writer.py      predictions go to the database, else to the spool        spool.py    lines on the local disk
 database.py    transactions         engine.py      pragmas, pool        backoff.py  when to try again (pure)
 schema.py      tables               migrations.py  their versions       codec.py    a prediction as row and as line
-predictions.py feedback.py queries.py pointers.py reasons.py            what is asked of the tables
+predictions.py feedback.py queries.py variants.py pointers.py reasons.py  what is asked of the tables
 labels.py      which label counts (pure)
 """
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from menagerie.errors import ConflictError, UnknownPrediction, UnusableInput
 from menagerie.journal import schema
+from menagerie.journal.predictions import answered
 from menagerie.records import NONE_OF_THESE, Feedback
 
 Outcome = Literal["added", "same", "superseded"]
@@ -28,13 +29,13 @@ def add(connection: Connection, voice: Feedback) -> Outcome:
     """Add feedback within a writing transaction.
 
     Raises:
-        UnknownPrediction: there is none of this id.
+        UnknownPrediction: there is none of this id that anybody was told.
         ConflictError: the prediction was erased.
     """
     table = schema.predictions
     # The lock keeps two voices of one client apart on PostgreSQL; on SQLite the transaction does.
     erased = connection.execute(
-        select(table.c.erased).where(table.c.id == voice.prediction_id).with_for_update()
+        select(table.c.erased).where(table.c.id == voice.prediction_id, answered).with_for_update()
     ).scalar_one_or_none()
     if erased is None:
         raise UnknownPrediction(f"there is no prediction {voice.prediction_id!r}")

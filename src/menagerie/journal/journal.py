@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from menagerie.errors import UnknownPrediction
-from menagerie.journal import feedback, pointers, predictions, queries, reasons
+from sqlalchemy.exc import SQLAlchemyError
+
+from menagerie.errors import ConfigurationError, Overloaded, UnknownPrediction
+from menagerie.journal import feedback, pointers, predictions, queries, reasons, variants
 from menagerie.journal.database import Database
 from menagerie.journal.labels import Labelled
 from menagerie.journal.spool import Spool
 from menagerie.journal.writer import Writer
-from menagerie.records import Action, Decision, Feedback, Pointer, PointerMove, Prediction, Verdict, Window, now
+from menagerie.records import (
+    Action,
+    Decision,
+    Failure,
+    Feedback,
+    Paired,
+    Pointer,
+    PointerMove,
+    Prediction,
+    VariantFigures,
+    Verdict,
+    Window,
+    now,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Journal:
     """A database and, for predictions it cannot take, a spool on the local disk. Thread-safe.
 
-    While the database is locked, full or out of reach, every method but `record`, `replay` and `close` raises
-    Overloaded.
+    While the database is locked, full or out of reach, every method but `record`, `replay`, `add_failures` and
+    `close` raises Overloaded.
 
     Args:
         url: SQLAlchemy URL. Opening creates or migrates the tables; where the database is out of reach now, that is
@@ -72,7 +90,7 @@ class Journal:
 
         Raises:
             UnusableInput: the label is neither one of `labels` nor `NONE_OF_THESE`.
-            UnknownPrediction: neither database nor spool has the prediction.
+            UnknownPrediction: neither database nor spool has the prediction, or it was a shadow and nobody's answer.
             ConflictError: the prediction was erased.
         """
         feedback.check_label(voice.label, labels)
@@ -86,7 +104,7 @@ class Journal:
             return feedback.add(connection, voice)
 
     def prediction(self, prediction_id: str) -> Prediction | None:
-        """A prediction, or None when there is none or it was erased."""
+        """A prediction, or None when there is none, it was erased, or it was a shadow's."""
         with self._database.reading() as connection:
             found = predictions.find(connection, prediction_id)
         if found is None and self._writer.replay_all():
@@ -95,7 +113,8 @@ class Journal:
         return found
 
     def erase(self, prediction_id: str) -> None:
-        """Forget the input's sha256, the client and the vectors of a prediction, and leave it out of every reading.
+        """Forget the input's sha256, the client and the vectors of a prediction, and leave it out of every reading;
+        the shadows of it too.
 
         Raises:
             UnknownPrediction: there is none of this id.
@@ -104,12 +123,12 @@ class Journal:
             predictions.erase(connection, prediction_id)
 
     def recent(self, problem: str, limit: int = 50) -> list[Prediction]:
-        """The newest predictions, newest first."""
+        """The newest predictions, newest first, without shadows."""
         with self._database.reading() as connection:
             return predictions.recent(connection, problem, limit)
 
     def window(self, problem: str, fingerprint: str, *, limit: int, quorum: int = 2) -> Window:
-        """The newest `limit` predictions by one artefact, oldest first."""
+        """The newest `limit` predictions by one artefact, oldest first, without shadows."""
         with self._database.reading() as connection:
             return queries.window(connection, problem, fingerprint, limit, quorum)
 
@@ -129,9 +148,45 @@ class Journal:
             return queries.last_feedback(connection, problem)
 
     def counts(self, problem: str, *, quorum: int = 2) -> dict[str, Any]:
-        """`predictions`, `feedback` and `labelled` as numbers, `by_label` and `by_version` as numbers by name."""
+        """`predictions`, `feedback` and `labelled` as numbers, `by_label` and `by_version` as numbers by name; without
+        shadows."""
         with self._database.reading() as connection:
             return queries.counts(connection, problem, quorum)
+
+    def add_failures(self, failures: Sequence[Failure]) -> None:
+        """Keep what versions could not give, at best: they are lost where the database cannot take them. Never raises
+        for a fault of the database."""
+        if not failures:
+            return
+        try:
+            with self._database.writing() as connection:
+                variants.add_failures(connection, failures)
+        except (Overloaded, SQLAlchemyError, ConfigurationError) as error:
+            logger.warning("%d failures were not kept: %s", len(failures), error)
+
+    def variants(
+        self, problem: str, fingerprints: Sequence[str], *, since: datetime, quorum: int
+    ) -> list[VariantFigures]:
+        """The figures of each of these versions in each variant it was seen in since then, by fingerprint and variant.
+        Confidence and latencies are of the newest `variants.NEWEST` predictions, the numbers of all."""
+        with self._database.reading() as connection:
+            return variants.variants(connection, problem, fingerprints, since, quorum)
+
+    def paired(
+        self, problem: str, champion: str, challenger: str, *, since: datetime, quorum: int, limit: int = 2000
+    ) -> Paired:
+        """What two versions said of the newest inputs that both scored since then, as any variant.
+
+        Args:
+            problem: whose inputs.
+            champion: a fingerprint, as is `challenger`.
+            challenger: the other.
+            since: leaves out what was predicted before.
+            quorum: how many untrusted clients must agree on an input, whichever prediction of it they spoke of.
+            limit: inputs at most.
+        """
+        with self._database.reading() as connection:
+            return variants.paired(connection, problem, champion, challenger, since, quorum, limit)
 
     def add_verdict(self, verdict: Verdict) -> None:
         """Keep a verdict."""

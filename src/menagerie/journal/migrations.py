@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from menagerie.errors import ConfigurationError
-from menagerie.journal.schema import metadata, schema_version
+from menagerie.journal.schema import failures, metadata, predictions, schema_version
 
 
 def _create(connection: Connection) -> None:
@@ -16,8 +16,14 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(schema_version).values(version=0))
 
 
+def _add_failures(connection: Connection) -> None:
+    failures.create(connection, checkfirst=True)  # a database that was empty has them already
+    for index in predictions.indexes:
+        index.create(connection, checkfirst=True)
+
+
 # STEPS[n] brings version n to n + 1; an empty database is version 0.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create,)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _add_failures)
 
 
 def version_of(connection: Connection) -> int:

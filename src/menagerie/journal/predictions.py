@@ -10,6 +10,8 @@ from menagerie.journal import schema
 from menagerie.journal.codec import from_row
 from menagerie.records import Prediction
 
+answered = schema.predictions.c.variant != "shadow"  # somebody got it as an answer
+
 
 def insert_once(dialect: str) -> Insert:
     """An insert that leaves a prediction alone that is there already (the id is the key)."""
@@ -19,19 +21,19 @@ def insert_once(dialect: str) -> Insert:
 
 
 def find(connection: Connection, prediction_id: str) -> Prediction | None:
-    """A prediction that was not erased."""
+    """An answer that was not erased."""
     table = schema.predictions
-    query = select(table).where(table.c.id == prediction_id, table.c.erased.is_(False))
+    query = select(table).where(table.c.id == prediction_id, answered, table.c.erased.is_(False))
     row = connection.execute(query).mappings().first()
     return from_row(row) if row else None
 
 
 def recent(connection: Connection, problem: str, limit: int) -> list[Prediction]:
-    """The newest of a problem, newest first."""
+    """The newest answers of a problem, newest first."""
     table = schema.predictions
     query = (
         select(table)
-        .where(table.c.problem == problem, table.c.erased.is_(False))
+        .where(table.c.problem == problem, answered, table.c.erased.is_(False))
         .order_by(table.c.seq.desc())
         .limit(limit)
     )
@@ -39,13 +41,18 @@ def recent(connection: Connection, problem: str, limit: int) -> list[Prediction]
 
 
 def erase(connection: Connection, prediction_id: str) -> None:
-    """Forget the input, the client and every vector; id, time, model and label stay.
+    """Forget the input, the client and every vector, also of shadows that scored the same input for this client; id,
+    time, model and label stay.
 
     Raises:
         UnknownPrediction: there is none of this id.
     """
     table = schema.predictions
-    nothing = {"input_sha256": "", "client": "", "statistics": b"", "embedding": b"", "probabilities": b""}
-    query = update(table).where(table.c.id == prediction_id).values(erased=True, **nothing)
-    if connection.execute(query).rowcount == 0:
+    query = select(table.c.problem, table.c.input_sha256, table.c.client).where(table.c.id == prediction_id)
+    if (row := connection.execute(query).one_or_none()) is None:
         raise UnknownPrediction(f"there is no prediction {prediction_id!r}")
+    beside = [table.c[name] == value for name, value in row._mapping.items()]
+    nothing = {"input_sha256": "", "client": "", "statistics": b"", "embedding": b"", "probabilities": b""}
+    erased = update(table).values(erased=True, **nothing)
+    connection.execute(erased.where(*beside, ~answered))
+    connection.execute(erased.where(table.c.id == prediction_id))

@@ -1,4 +1,5 @@
-"""Reading predictions together with the labels that count for them. Erased predictions are in none of it."""
+"""Reading answers together with the labels that count for them. What was erased is in none of it, nor what a challenger
+scored as a shadow."""
 
 from __future__ import annotations
 
@@ -9,14 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from menagerie.journal.codec import from_row, vector
 from menagerie.journal.labels import Labelled, Standing, standing_label
+from menagerie.journal.predictions import answered
 from menagerie.journal.schema import feedback, predictions
 from menagerie.records import Feedback, Window
 
-_kept = predictions.c.erased.is_(False)
+_kept = and_(predictions.c.erased.is_(False), answered)
 
 
 def window(connection: Connection, problem: str, fingerprint: str, limit: int, quorum: int) -> Window:
@@ -28,12 +30,12 @@ def window(connection: Connection, problem: str, fingerprint: str, limit: int, q
         .limit(limit)
     )
     rows = list(connection.execute(query).mappings())[::-1]
-    standing = _standing(connection, select(query.subquery().c.id), quorum)
+    labels = standing(connection, select(query.subquery().c.id), quorum)
     return Window(
         ids=[row["id"] for row in rows],
         inputs=[row["input_sha256"] for row in rows],
         predicted=[row["label"] for row in rows],
-        labels=[standing[row["id"]].label if row["id"] in standing else None for row in rows],
+        labels=[labels[row["id"]].label if row["id"] in labels else None for row in rows],
         at_random=np.array([row["at_random"] for row in rows], bool),
         statistics=_stack(rows, "statistics"),
         embeddings=_stack(rows, "embedding"),
@@ -48,9 +50,9 @@ def labelled(connection: Connection, problem: str, after: int, quorum: int) -> l
         .join(feedback, feedback.c.prediction_id == predictions.c.id)
         .where(predictions.c.problem == problem, feedback.c.seq > after, _kept)
     )
-    standing = {key: label for key, label in _standing(connection, ids, quorum).items() if label.seq > after}
+    labels = {key: label for key, label in standing(connection, ids, quorum).items() if label.seq > after}
     rows = connection.execute(select(predictions).where(predictions.c.id.in_(ids))).mappings()
-    found = [Labelled(from_row(row), **vars(standing[row["id"]])) for row in rows if row["id"] in standing]
+    found = [Labelled(from_row(row), **vars(labels[row["id"]])) for row in rows if row["id"] in labels]
     return sorted(found, key=lambda one: one.seq)
 
 
@@ -84,22 +86,24 @@ def counts(connection: Connection, problem: str, quorum: int) -> dict[str, Any]:
     return {
         "predictions": by_label.total(),
         "feedback": connection.execute(voices).scalar_one(),
-        "labelled": len(_standing(connection, ids, quorum)),
+        "labelled": len(standing(connection, ids, quorum)),
         "by_label": dict(by_label),
         "by_version": dict(by_version),
     }
 
 
-def _standing(connection: Connection, ids: Select[Any], quorum: int) -> dict[str, Standing]:
+def standing(connection: Connection, ids: Select[Any], quorum: int) -> dict[str, Standing]:
+    """The labels that count for those of the predictions `ids` that have one."""
     query = select(feedback).where(feedback.c.prediction_id.in_(ids)).order_by(feedback.c.prediction_id, feedback.c.seq)
     found = {}
     for key, rows in groupby(connection.execute(query).mappings(), key=lambda row: str(row["prediction_id"])):
-        if (standing := standing_label(((row["seq"], _voice(row)) for row in rows), quorum)) is not None:
-            found[key] = standing
+        if (label := standing_label(((row["seq"], voice(row)) for row in rows), quorum)) is not None:
+            found[key] = label
     return found
 
 
-def _voice(row: Mapping[Any, Any]) -> Feedback:
+def voice(row: Mapping[Any, Any]) -> Feedback:
+    """A row of `feedback`."""
     return Feedback(row["prediction_id"], row["label"], row["client"], row["trusted"], row["at"])
 
 

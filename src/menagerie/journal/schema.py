@@ -1,4 +1,4 @@
-"""The tables of the journal, version 1. `migrations` brings a database to them.
+"""The tables of the journal, version 2. `migrations` brings a database to them.
 
 Vectors are little-endian bytes: `statistics` and `probabilities` float32, `embedding` float16. Records that are only
 ever read whole are JSON text (not a JSON column: PostgreSQL's has no NaN, and a failed check may hold one).
@@ -76,6 +76,7 @@ predictions = Table(
     Column("erased", Boolean, nullable=False, default=False),
     Index("predictions_by_artefact", "problem", "fingerprint", "seq"),
     Index("predictions_by_problem", "problem", "seq"),
+    Index("predictions_by_time", "problem", "at"),
     sqlite_autoincrement=True,  # a number is never used twice
 )
 
@@ -101,6 +102,18 @@ Index(
     unique=True,
     sqlite_where=_stands,
     postgresql_where=_stands,
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("seq", Sequence, primary_key=True),
+    Column("problem", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("variant", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UTCTime, nullable=False),
+    Index("failures_by_time", "problem", "at"),
 )
 
 pointers = Table(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Dialect, false
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from menagerie.errors import ConfigurationError, Overloaded
+from menagerie.journal import schema
 from menagerie.journal.backoff import BackOff
-from menagerie.journal.codec import Row, from_line, to_line, to_row
+from menagerie.journal.codec import FIELDS, Row, from_line, to_line, to_row
 from menagerie.journal.database import Database
 from menagerie.journal.predictions import insert_once
 from menagerie.journal.spool import Spool
@@ -26,7 +29,7 @@ class Writer:
 
     def __init__(self, database: Database, spool: Spool) -> None:
         self._database, self._spool = database, spool
-        self._insert = insert_once(database.dialect)
+        self._insert = _Insert(database.dialect)
         self._backoff = BackOff()
         self._counting = threading.Lock()
         self.spooled = self.dropped = 0
@@ -58,7 +61,7 @@ class Writer:
             return False
         try:
             with self._database.writing() as connection:
-                connection.execute(self._insert, rows)
+                self._insert(connection, rows)
         except (Overloaded, SQLAlchemyError, ConfigurationError):
             self._backoff.failed()
             return False
@@ -94,10 +97,45 @@ class Writer:
             return 0
         try:
             with self._database.writing() as connection:
-                connection.execute(self._insert, rows)
+                self._insert(connection, rows)
         except (IntegrityError, DataError):
             return sum(self._insert_what_fits([row]) for row in rows) if len(rows) > 1 else 0
         return len(rows)
+
+
+class _Insert:
+    """`insert_once` of many rows. On SQLite it is compiled once and rows go straight to the driver: SQLAlchemy's way
+    through would cost more than SQLite's own work, at every batch that is served."""
+
+    def __init__(self, dialect: str) -> None:
+        self._statement = insert_once(dialect).values(erased=false())
+        self._text = ""
+        self._columns: list[tuple[str, Callable[[Any], Any] | None]] = []
+
+    def __call__(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Insert within the transaction of `connection`."""
+        if connection.dialect.name != "sqlite":
+            connection.execute(self._statement, rows)
+            return
+        if not self._text:
+            self._compile(connection.dialect)
+        try:
+            parameters = [self._parameters(row) for row in rows]
+        except (TypeError, ValueError) as error:  # as SQLAlchemy tells of what it cannot convert
+            raise StatementError(str(error), self._text, None, error) from error
+        connection.exec_driver_sql(self._text, parameters)
+
+    def _compile(self, dialect: Dialect) -> None:
+        columns = schema.predictions.c
+        compiled = self._statement.compile(dialect=dialect, column_keys=[*FIELDS])
+        self._columns = [
+            (name, columns[name].type.dialect_impl(dialect).bind_processor(dialect))
+            for name in compiled.positiontup or ()
+        ]
+        self._text = str(compiled)
+
+    def _parameters(self, row: Row) -> tuple[Any, ...]:
+        return tuple([row[name] if process is None else process(row[name]) for name, process in self._columns])
 
 
 def _readable(lines: list[bytes]) -> Iterator[Row]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from menagerie.images import Limits, Picture, open_picture, resize, to_jpeg, to_png
@@ -26,7 +28,7 @@ STATISTICS = (
     "aspect",
 )
 LOSSLESS_SIDE = 256  # shorter side up to which a PNG is small enough to keep
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)[:, None]  # ITU-R BT.601
 _WHOLE_LUMA = np.array([299, 587, 114])  # whole numbers, so that equal colours compare equal
 _GRID = 48  # points sampled along each side to describe a picture
 _HASH = 16  # rows and columns of the perceptual hash
@@ -71,14 +73,22 @@ class ImageKind:
         (mean difference across a pixel) are in 0..1; `noise` is the deviation that J. Immerkær, "Fast Noise Variance
         Estimation" (1996) estimates, of 1; `width` and `height` are pixels as decoded, `aspect` is width by height.
         """
-        colours, detail = _sample(example)
-        luma = colours @ _LUMA
-        brightest = colours.max(axis=1)
-        grey = (brightest - colours.min(axis=1)) / np.maximum(brightest, 1 / 255)
-        sharpness, noise = _detail(detail)
+        colours, near = _sample(example)
+        red, green, blue = colours
+        brightest = np.maximum(np.maximum(red, green), blue)
+        darkest = np.minimum(np.minimum(red, green), blue)
+        grey = (brightest - darkest) / np.maximum(brightest, 1)
+        luma = np.add.reduce(colours * _LUMA)
+        deviation = luma - _mean(luma)
         height, width = example.shape[:2]
-        red, green, blue = colours.mean(axis=0)
-        values = (luma.mean(), luma.std(), grey.mean(), sharpness, red, green, blue, noise)
+        values = (
+            _mean(luma) / 255,
+            math.sqrt(_mean(deviation * deviation)) / 255,
+            _mean(grey),
+            _sharpness(near) / 255,
+            *(_mean(colour) / 255 for colour in colours),
+            _noise(near) / 255,
+        )
         return np.array([*values, width, height, width / height], np.float32)
 
     def store(self, example: Example) -> tuple[bytes, str]:
@@ -94,20 +104,32 @@ class ImageKind:
 
 
 def _sample(example: Example) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Colours [points, 3] on a grid, and green of each point's neighbourhood [3, 3, rows, columns]; both in 0..1."""
+    """Colours [3, points] on a grid, and green of each point's neighbourhood [3, 3, points]; both in 0..255.
+
+    Every request pays for this: whole numbers are copied through views, and only then made float32.
+    """
     if min(example.shape[:2]) < 3:
         example = np.pad(example, ((1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = example.shape[:2]
-    rows, columns = (np.arange(side - 2)[:: max(1, (side - 2) // _GRID)] for side in (height, width))
-    colours = example[rows[:, None] + 1, columns + 1].reshape(-1, 3)
-    near = np.arange(3)
-    green = example[rows[:, None] + near[:, None, None, None], columns + near[:, None, None], 1]
-    return colours.astype(np.float32) / 255, green.astype(np.float32) / 255
+    down, across = (max(1, (side - 2) // _GRID) for side in (height, width))
+    colours = example[1 : height - 1 : down, 1 : width - 1 : across].transpose(2, 0, 1)
+    rows, columns = colours.shape[1:]
+    y, x, _ = example.strides
+    near = as_strided(example[:, :, 1], (3, 3, rows, columns), (y, x, y * down, x * across), writeable=False)
+    return colours.reshape(3, -1).astype(np.float32), near.reshape(3, 3, -1).astype(np.float32)
 
 
-def _detail(green: NDArray[np.float32]) -> tuple[float, float]:
-    """Sharpness and noise from neighbourhoods [3, 3, rows, columns]."""
-    across = np.abs(green[1, 2] - green[1, 0]).mean() + np.abs(green[2, 1] - green[0, 1]).mean()
-    laplacian = green[0] - 2 * green[1] + green[2]
-    noise = np.abs(laplacian[0] - 2 * laplacian[1] + laplacian[2]).mean()
-    return float(across / 2), float(noise * np.sqrt(np.pi / 2) / 6)
+def _mean(values: NDArray[np.float32]) -> float:
+    """As `values.mean()` of one axis, in half its time."""
+    return float(np.add.reduce(values)) / len(values)
+
+
+def _sharpness(near: NDArray[np.float32]) -> float:
+    """Mean difference across a pixel, sideways and down, from neighbourhoods [3, 3, points]."""
+    return (_mean(np.abs(near[1, 2] - near[1, 0])) + _mean(np.abs(near[2, 1] - near[0, 1]))) / 2
+
+
+def _noise(near: NDArray[np.float32]) -> float:
+    """Immerkær's estimate from neighbourhoods [3, 3, points]."""
+    down = near[0] - 2 * near[1] + near[2]
+    return _mean(np.abs(down[0] - 2 * down[1] + down[2])) * math.sqrt(math.pi / 2) / 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from menagerie.artefact import Artefact, load_artefact
 from menagerie.errors import ArtefactError, Overloaded
 from menagerie.inference.predictor import Predictor
 from menagerie.records import ModelRef, Pointer
-from tests.helpers import make_artefact
+from tests.helpers import make_artefact, make_table_artefact
 
 
 class Channel:
@@ -29,6 +30,19 @@ class Channel:
         self.held[artefact.fingerprint] = artefact
         champion = ModelRef(version, artefact.fingerprint)
         self.current = Pointer("sketches", self.current.generation + 1, champion, self.current.champion)
+
+    def give(self, artefact: Artefact | None, version: str = "", mode: str = "champion", percent: int = 0) -> None:
+        """Propose a challenger with this share of requests, or have none."""
+        challenger = None
+        if artefact is not None:
+            self.held[artefact.fingerprint] = artefact
+            challenger = ModelRef(version, artefact.fingerprint)
+        moved = {"challenger": challenger, "mode": mode, "percent": percent}
+        self.current = replace(self.current, generation=self.current.generation + 1, **moved)
+
+    def roll_back(self) -> None:
+        now = self.current
+        self.current = Pointer("sketches", now.generation + 1, now.previous, now.champion)
 
     def pointer(self, problem: str) -> Pointer:
         if self.down:
@@ -63,6 +77,15 @@ def follower(channel: Channel, copies: Path, packed: Path | None = None, swaps: 
 
 def version(hosted: Hosted) -> str | None:
     return hosted.predictor.ref.version if hosted.predictor else None
+
+
+def challenging(hosted: Hosted) -> tuple | None:
+    """Version, variant, mode and share of the challenger that has requests."""
+    traffic = hosted.traffic
+    if traffic is None or traffic.challenger is None:
+        assert traffic is None or (traffic.mode, traffic.percent) == ("champion", 0)
+        return None
+    return traffic.challenger.ref.version, traffic.challenger.variant, traffic.mode, traffic.percent
 
 
 def test_it_takes_the_champion_and_then_the_next_one(channel, copies, tmp_path):
@@ -172,3 +195,112 @@ def test_the_same_bytes_under_another_number_only_change_the_number(channel, cop
     channel.release(artefact, "9")
     following.look()
     assert version(hosted) == "9" and channel.fetches == 1
+
+
+def test_a_challenger_is_loaded_while_it_has_requests_and_no_longer(channel, copies, tmp_path):
+    hosted, following = follower(channel, copies)
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    second = make_artefact(tmp_path / "2", seed=2)
+    steps = [
+        ("champion", 0, None),
+        ("shadow", 100, ("2", "shadow", "shadow", 100)),
+        ("split", 5, ("2", "challenger", "split", 5)),
+        ("split", 25, ("2", "challenger", "split", 25)),
+        ("champion", 0, None),
+    ]
+    for mode, percent, expected in steps:
+        channel.give(second, "2", mode, percent)
+        following.look()
+        standing = hosted.traffic
+        following.look()
+        assert hosted.traffic is standing, "where nothing moved, nothing is assigned"
+        assert challenging(hosted) == expected
+        assert version(hosted) == "1" and not hosted.degraded
+        assert hosted.challenger == {
+            "version": "2",
+            "fingerprint": second.fingerprint,
+            "ready": expected is not None,
+            "trouble": None,
+        }
+    assert channel.fetches == 2
+    assert [one.ref.version for one in hosted.loaded] == ["1"]
+    channel.give(None)
+    following.look()
+    assert hosted.challenger is None
+
+
+def test_a_challenger_that_cannot_be_loaded_has_no_requests_and_harms_nobody(channel, copies, tmp_path):
+    failed: list[str] = []
+    hosted, following = follower(channel, copies, swaps=Swaps(failed=failed.append))
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    channel.give(make_artefact(tmp_path / "nan", constant=float("nan")), "2", "split", 50)
+    for _ in range(5):
+        following.look()
+    assert challenging(hosted) is None and (version(hosted), hosted.degraded) == ("1", False)
+    assert hosted.challenger["ready"] is False and "version 2 is refused" in hosted.challenger["trouble"]
+    assert failed == ["sketches"] and channel.fetches == 2, "it is not tried at every look"
+    channel.give(make_table_artefact(tmp_path / "table", problem="sketches"), "3", "split", 50)
+    following.look()
+    assert challenging(hosted) is None and "another kind" in hosted.challenger["trouble"]
+    channel.give(make_artefact(tmp_path / "4", seed=4), "4", "split", 50)
+    following.look()
+    assert challenging(hosted) == ("4", "challenger", "split", 50) and hosted.challenger["trouble"] is None
+
+
+def test_a_promoted_challenger_is_not_loaded_again_nor_what_a_rollback_restores(channel, copies, tmp_path):
+    done: list[Predictor] = []
+    hosted, following = follower(channel, copies, swaps=Swaps(done=done.append))
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    second = make_artefact(tmp_path / "2", seed=2)
+    channel.give(second, "2", "split", 50)
+    following.look()
+    runtimes = {one.ref.version: one.runtime for one in hosted.loaded}
+    channel.release(second, "2")
+    following.look()
+    assert challenging(hosted) is None
+    assert (version(hosted), hosted.predictor.variant) == ("2", "champion")
+    channel.held.clear()  # nothing can be fetched any more
+    for expected in ("1", "2", "1"):
+        channel.roll_back()
+        following.look()
+        assert version(hosted) == expected and not hosted.degraded
+        assert hosted.predictor.runtime is runtimes[expected]
+    assert [one.ref.version for one in done] == ["1", "2", "1", "2", "1"]
+    assert channel.fetches == 2
+    assert json.loads((copies / "last-sketches.json").read_text())["version"] == "1"
+
+
+def test_one_earlier_champion_stays_loaded(channel, copies, tmp_path):
+    hosted, following = follower(channel, copies)
+    for number in (1, 2, 3):
+        channel.release(make_artefact(tmp_path / str(number), seed=number), str(number))
+        following.look()
+    assert [one.ref.version for one in hosted.loaded] == ["3", "2"]
+    channel.release(make_artefact(tmp_path / "4", seed=4), "4")
+    channel.release(make_artefact(tmp_path / "5", seed=5), "5")  # 3 is not what a rollback would go back to
+    following.look()
+    assert [one.ref.version for one in hosted.loaded] == ["5"]
+
+
+def test_beside_another_champion_than_the_pointers_there_is_no_challenger(channel, copies, tmp_path):
+    hosted, following = follower(channel, copies)
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    challenger = make_artefact(tmp_path / "2", seed=2)
+    channel.give(challenger, "2", "split", 50)
+    following.look()
+    assert challenging(hosted) is not None
+    channel.release(make_artefact(tmp_path / "nan", constant=float("nan")), "3")
+    channel.give(challenger, "2", "split", 50)
+    following.look()
+    assert (version(hosted), challenging(hosted)) == ("1", None)
+    assert hosted.challenger["ready"] is False
+
+
+def test_a_channel_that_goes_down_leaves_the_challenger_its_requests(channel, copies, tmp_path):
+    hosted, following = follower(channel, copies)
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    channel.give(make_artefact(tmp_path / "2", seed=2), "2", "split", 50)
+    following.look()
+    channel.down = True
+    following.look()
+    assert challenging(hosted) == ("2", "challenger", "split", 50)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
+from bento.batchable import Batchable
 from menagerie.errors import Overloaded
 from menagerie.inference.batcher import Batcher
+
+Either = Batcher[str, int, int] | Batchable[str, int, int]
+Make = Callable[..., AbstractContextManager[Either]]
 
 
 class Gate:
@@ -29,36 +34,40 @@ class Gate:
 
 
 @contextmanager
-def batcher(work: Any, **changed: Any) -> Iterator[Batcher[str, int, int]]:
-    made: Batcher[str, int, int] = Batcher(
-        work, **{"threads": 1, "batch_max": 4, "max_waiting": 8, "patience": 20.0, **changed}
-    )
+def batcher(work: Any, kind: type = Batcher, **changed: Any) -> Iterator[Any]:
+    made = kind(work, **{"threads": 1, "batch_max": 4, "max_waiting": 8, "patience": 20.0, **changed})
     try:
         yield made
     finally:
         made.close()
 
 
-async def queue(b: Batcher[str, int, int], *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
+@pytest.fixture(params=[Batcher, Batchable])
+def either(request: pytest.FixtureRequest) -> Make:
+    """Makes a batcher of either kind: what both promise is asked of both."""
+    return lambda work, **changed: batcher(work, request.param, **changed)
+
+
+async def queue(b: Either, *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
     """Ask, and come back when all of them wait or run."""
     tasks = [asyncio.ensure_future(b.ask(group, item)) for group, item in asked]
     await asyncio.sleep(0)  # each task runs up to where it waits for its answer
     return tasks
 
 
-async def behind(gate: Gate, b: Batcher[str, int, int], *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
+async def behind(gate: Gate, b: Either, *asked: tuple[str, int]) -> list[asyncio.Task[int]]:
     """Ask while the one worker is held up by a first item, which is the first of the tasks."""
     running = await queue(b, (asked[0][0], 0))
     assert await asyncio.to_thread(gate.entered.wait, 20)
     return [*running, *await queue(b, *asked)]
 
 
-def test_one_item_alone_is_run_at_once():
+def test_one_item_alone_is_run_at_once(either: Make):
     gate = Gate()
     gate.open.set()
 
     async def scenario() -> int:
-        with batcher(gate) as b:
+        with either(gate) as b:
             return await b.ask("m", 3)
 
     assert asyncio.run(scenario()) == 6
@@ -92,11 +101,11 @@ def test_a_batch_holds_one_group_and_each_keeps_its_order():
     assert gate.batches[1:] == [("a", [1, 3]), ("b", [2, 4])]
 
 
-def test_an_item_that_fails_leaves_its_neighbours_alone():
+def test_an_item_that_fails_leaves_its_neighbours_alone(either: Make):
     gate = Gate()
 
     async def scenario() -> None:
-        with batcher(gate) as b:
+        with either(gate) as b:
             _, good, bad = await behind(gate, b, ("m", 1), ("m", -1))
             gate.open.set()
             assert await good == 2
@@ -107,14 +116,14 @@ def test_an_item_that_fails_leaves_its_neighbours_alone():
     assert gate.batches[1] == ("m", [1, -1])
 
 
-def test_a_batch_that_fails_fails_its_items_and_no_later_ones():
+def test_a_batch_that_fails_fails_its_items_and_no_later_ones(either: Make):
     def work(group: str, items: Sequence[int]) -> list[int]:
         if 0 in items:
             raise ValueError("broken")
         return list(items)
 
     async def scenario() -> int:
-        with batcher(work) as b:
+        with either(work) as b:
             with pytest.raises(ValueError, match="broken"):
                 await b.ask("m", 0)
             return await b.ask("m", 1)
@@ -122,11 +131,11 @@ def test_a_batch_that_fails_fails_its_items_and_no_later_ones():
     assert asyncio.run(scenario()) == 1
 
 
-def test_a_full_queue_refuses_at_once():
+def test_a_full_queue_refuses_at_once(either: Make):
     gate = Gate()
 
     async def scenario() -> list[int]:
-        with batcher(gate, max_waiting=2) as b:
+        with either(gate, max_waiting=2) as b:
             tasks = await behind(gate, b, ("m", 1), ("m", 2))
             with pytest.raises(Overloaded, match="too many"):
                 await b.ask("m", 3)
@@ -137,7 +146,7 @@ def test_a_full_queue_refuses_at_once():
     assert asyncio.run(scenario()) == [0, 2, 4]
 
 
-def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(monkeypatch):
+def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(either: Make, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
 
     def work(group: str, items: Sequence[int]) -> list[int]:
@@ -146,7 +155,7 @@ def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(monkeypatch):
         return list(items)
 
     async def scenario() -> int:
-        with batcher(work) as b:
+        with either(work) as b:
             with pytest.raises(Overloaded, match="stopped"):
                 await b.ask("m", 0)
             return await b.ask("m", 1)
@@ -154,7 +163,7 @@ def test_a_thread_that_dies_is_replaced_and_its_callers_are_told(monkeypatch):
     assert asyncio.run(scenario()) == 1
 
 
-def test_a_hang_is_answered_in_time_and_the_batcher_recovers():
+def test_a_hang_is_answered_in_time_and_the_batcher_recovers(either: Make):
     never = threading.Event()
 
     def work(group: str, items: Sequence[int]) -> list[int]:
@@ -163,7 +172,7 @@ def test_a_hang_is_answered_in_time_and_the_batcher_recovers():
         return list(items)
 
     async def scenario() -> int:
-        with batcher(work, patience=0.2) as b:
+        with either(work, patience=0.2) as b:
             with pytest.raises(Overloaded, match="in time"):
                 await b.ask("m", 0)
             answer = 0
@@ -206,11 +215,11 @@ def test_asking_from_many_tasks_wakes_the_loop_once_a_batch():
     assert asyncio.run(scenario()) == ([0, 2, 4, 6], 2)
 
 
-def test_a_caller_that_gave_up_is_not_run():
+def test_a_caller_that_gave_up_is_not_run(either: Make):
     gate = Gate()
 
     async def scenario() -> int:
-        with batcher(gate) as b:
+        with either(gate) as b:
             _, gone, stays = await behind(gate, b, ("m", 1), ("m", 2))
             gone.cancel()
             await asyncio.sleep(0)  # it learns of it
@@ -221,12 +230,12 @@ def test_a_caller_that_gave_up_is_not_run():
     assert gate.batches[1] == ("m", [2])
 
 
-def test_closing_finishes_what_waits_and_refuses_the_rest():
+def test_closing_finishes_what_waits_and_refuses_the_rest(either: Make):
     gate = Gate()
     gate.open.set()
 
     async def scenario() -> list[int]:
-        with batcher(gate) as b:
+        with either(gate) as b:
             tasks = await queue(b, ("m", 0), ("m", 1), ("m", 2))
             await asyncio.to_thread(b.close)
             with pytest.raises(Overloaded, match="stopping"):
@@ -236,12 +245,59 @@ def test_closing_finishes_what_waits_and_refuses_the_rest():
     assert asyncio.run(scenario()) == [0, 2, 4]
 
 
-def test_every_answer_goes_to_its_own_caller_under_load():
+def test_every_answer_goes_to_its_own_caller_under_load(either: Make):
     def work(group: str, items: Sequence[int]) -> list[int]:
         return [item * 2 for item in items]
 
     async def scenario() -> list[int]:
-        with batcher(work, threads=3, max_waiting=500) as b:
+        with either(work, threads=3, max_waiting=500) as b:
             return await asyncio.gather(*(b.ask(f"m{i % 3}", i) for i in range(400)))
 
     assert asyncio.run(scenario()) == [2 * i for i in range(400)]
+
+
+def test_batches_of_one_group_each_form_under_load(either: Make):
+    batches: list[tuple[str, int]] = []
+
+    def work(group: str, items: Sequence[int]) -> list[int]:
+        batches.append((group, len(items)))
+        assert {f"m{item % 2}" for item in items} == {group}
+        time.sleep(0.002)  # others arrive meanwhile
+        return list(items)
+
+    async def scenario() -> list[int]:
+        with either(work, threads=2, max_waiting=500) as b:
+            return await asyncio.gather(*(b.ask(f"m{i % 2}", i) for i in range(300)))
+
+    assert asyncio.run(scenario()) == list(range(300))
+    sizes = [size for _, size in batches]
+    assert sum(sizes) == 300
+    assert 1 < max(sizes) <= 4
+
+
+def test_batches_run_on_all_threads_at_once(either: Make):
+    together = threading.Barrier(2)
+
+    def work(group: str, items: Sequence[int]) -> list[int]:
+        together.wait(20)  # nobody comes through alone
+        return list(items)
+
+    async def scenario() -> list[int]:
+        with either(work, threads=2, batch_max=1) as b:
+            return await asyncio.gather(*(b.ask("m", i) for i in range(4)))
+
+    assert asyncio.run(scenario()) == [0, 1, 2, 3]
+
+
+def test_what_is_queued_when_time_is_up_is_refused_at_closing(either: Make):
+    gate = Gate()
+
+    async def scenario() -> None:
+        with either(gate) as b:
+            _, waits = await behind(gate, b, ("m", 1))
+            await asyncio.to_thread(b.close, 0.1)
+            with pytest.raises(Overloaded, match="stopping"):
+                await waits
+            gate.open.set()
+
+    asyncio.run(scenario())

@@ -77,6 +77,22 @@ def test_what_is_journaled_is_what_is_answered(predictor, pictures):
     assert prediction.probabilities.tolist() == list(answer.probabilities.values())
 
 
+@pytest.mark.parametrize(("variant", "count"), [("champion", 1), ("challenger", 1), ("shadow", 0)])
+def test_the_variant_is_answered_and_journaled_and_a_shadow_has_nothing_kept(predictor, tmp_path, variant, count):
+    kept, pictures = Kept(), PictureStore(tmp_path / "all", "all")
+    other = dataclasses.replace(predictor, variant=variant)
+    (answer,) = other.answer([predictor.prepare(picture(), "me", pictures, 0.0)], kept, pictures)
+    assert answer.as_json()["model"]["variant"] == kept[0].variant == variant
+    pictures.close()
+    assert len([path for path in pictures.root.rglob("*") if path.is_file()]) == count
+    assert pictures.dropped == 0
+
+
+def test_a_predictor_takes_what_another_prepared_where_the_input_is_the_same(predictor, tmp_path):
+    assert load_predictor(make_artefact(tmp_path / "b", seed=1), "8", batch_max=4).takes_as(predictor)
+    assert not load_predictor(make_artefact(tmp_path / "c", size=32), "8", batch_max=4).takes_as(predictor)
+
+
 def test_a_batch_is_journaled_in_one_go_and_answers_keep_their_order(predictor, pictures):
     calls: list[int] = []
 

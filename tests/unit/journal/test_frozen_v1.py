@@ -16,7 +16,7 @@ from menagerie.artefact import load_artefact
 from menagerie.errors import ConflictError
 from menagerie.journal import Journal
 from menagerie.journal.migrations import STEPS
-from menagerie.records import Check, Decision, ModelRef, Pointer, Verdict
+from menagerie.records import Check, Decision, Failure, ModelRef, Pointer, Verdict
 from tests.fixtures.make_v1 import START, V1
 from tests.unit.journal.samples import voice
 
@@ -96,6 +96,19 @@ def test_it_can_be_written_on(frozen: Journal) -> None:
     frozen.move_pointer(Pointer("sketches", 3, champion=ONE, previous=TWO), who="me", why="test")
     with pytest.raises(ConflictError):
         frozen.add_feedback(voice("prediction-5", "cat"), labels=["cat"])
+
+
+def test_what_version_one_did_not_know(frozen: Journal) -> None:
+    one, two = "1" * 64, "2" * 64
+    frozen.add_failures([Failure("sketches", two, "challenger", "it raised", START + timedelta(seconds=5))])
+    figures = frozen.variants("sketches", [one, two], since=START, quorum=2)
+    assert [(found.version, found.variant, found.requests, found.failures) for found in figures] == [
+        ("1", "champion", 3, 0),
+        ("2", "challenger", 1, 1),
+        ("2", "champion", 1, 0),
+    ]
+    assert (figures[0].labelled, figures[0].right) == (2, 1)
+    assert len(frozen.paired("sketches", one, two, since=START, quorum=2)) == 0
 
 
 def test_the_artefact_verifies_and_gives_its_logits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from menagerie.errors import ConfigurationError
 from menagerie.journal import Journal, migrations
 from menagerie.journal.predictions import insert_once
 from menagerie.journal.schema import metadata
+from tests.fixtures.make_v1 import V1
 from tests.unit.journal.samples import prediction
 
 
@@ -28,14 +30,14 @@ def asked(folder: Path, question: str) -> object:
         return connection.execute(question).fetchone()[0]
 
 
-def test_opening_creates_version_one_in_wal_and_opening_again_keeps_it(tmp_path: Path) -> None:
+def test_opening_creates_the_newest_version_in_wal_and_opening_again_keeps_it(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.record([prediction(1)])
     first.close()
     second = opened(tmp_path)
     assert second.prediction("p1") is not None
     second.close()
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 1
+    assert asked(tmp_path, "SELECT version FROM schema_version") == len(migrations.STEPS) == 2
     assert asked(tmp_path, "SELECT count(*) FROM schema_version") == 1
     assert asked(tmp_path, "PRAGMA journal_mode") == "wal"
 
@@ -43,8 +45,8 @@ def test_opening_creates_version_one_in_wal_and_opening_again_keeps_it(tmp_path:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with sqlite3.connect(tmp_path / "journal.db") as connection:
-        connection.execute("UPDATE schema_version SET version = 2")
-    with pytest.raises(ConfigurationError, match=r"schema 2, this Menagerie knows 1.*MENAGERIE_JOURNAL_URL"):
+        connection.execute("UPDATE schema_version SET version = 3")
+    with pytest.raises(ConfigurationError, match=r"schema 3, this Menagerie knows 2.*MENAGERIE_JOURNAL_URL"):
         opened(tmp_path)
 
 
@@ -57,8 +59,18 @@ def test_a_later_step_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, add_column))
     opened(tmp_path).close()
     opened(tmp_path).close()
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 2
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 3
     assert asked(tmp_path, "SELECT count(*) FROM pragma_table_info('predictions') WHERE name = 'note'") == 1
+
+
+def test_a_migrated_database_has_the_tables_and_indexes_of_a_new_one(tmp_path: Path) -> None:
+    shutil.copy(V1 / "journal.db", tmp_path / "journal.db")
+    opened(tmp_path).close()
+    (tmp_path / "new").mkdir()
+    opened(tmp_path / "new").close()
+    shape = "SELECT group_concat(sql, '; ') FROM (SELECT sql FROM sqlite_master WHERE sql > '' ORDER BY name)"
+    assert asked(tmp_path, shape) == asked(tmp_path / "new", shape)
+    assert "failures" in str(asked(tmp_path, shape))
 
 
 def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +83,7 @@ def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path, monkeypatch
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, fail))
     with pytest.raises(RuntimeError, match="cut"):
         opened(tmp_path)
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 1
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 2
     assert asked(tmp_path, "SELECT count(*) FROM sqlite_master WHERE name = 'half'") == 0
 
 

@@ -102,6 +102,35 @@ def test_statistics_of_plain_colours(kind):
     assert black["brightness"] == black["saturation"] == 0
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (3, 50), (97, 61), (145, 146), (333, 500), (1001, 800)])
+def test_statistics_are_what_their_formulas_give(kind, shape):
+    """Straight from the definitions, point by point, in double precision."""
+    example = textured(shape[1], shape[0])
+    padded = np.pad(example, ((1, 1), (1, 1), (0, 0)), mode="edge") if min(shape) < 3 else example
+    height, width = padded.shape[:2]
+    points = [
+        padded[row : row + 3, column : column + 3].astype(float) / 255
+        for row in range(0, height - 2, max(1, (height - 2) // 48))
+        for column in range(0, width - 2, max(1, (width - 2) // 48))
+    ]
+    colours = np.array([point[1, 1] for point in points])
+    luma = colours @ (0.299, 0.587, 0.114)
+    green = np.array([point[:, :, 1] for point in points])
+    across = np.abs(green[:, 1, 2] - green[:, 1, 0]) + np.abs(green[:, 2, 1] - green[:, 0, 1])
+    grain = np.abs(np.einsum("nij,ij->n", green, np.outer((1, -2, 1), (1, -2, 1))))
+    brightest = colours.max(axis=1)
+    wanted = {
+        "brightness": luma.mean(),
+        "contrast": luma.std(),
+        "saturation": ((brightest - colours.min(axis=1)) / np.maximum(brightest, 1 / 255)).mean(),
+        "sharpness": across.mean() / 2,
+        **dict(zip(("red", "green", "blue"), colours.mean(axis=0), strict=True)),
+        "noise": grain.mean() * np.sqrt(np.pi / 2) / 6,
+    }
+    found = described(kind, example)
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+
+
 def test_noise_is_measured_in_its_own_unit(kind):
     rng = np.random.default_rng(1)
     for deviation in (4.0, 16.0):

@@ -1,0 +1,120 @@
+"""Scoring by a challenger of what the champion has answered: later, for nobody, and only while nothing waits.
+
+What cannot be scored without holding up requests is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from menagerie.inference.batcher import Batcher
+from menagerie.inference.predictor import Answer, Input, Keep, Predictor
+from menagerie.pictures import PictureStore
+from menagerie.records import new_id
+
+WAITING_MAX = 64
+AT_ONCE = 4  # small, so that a request that arrives meanwhile soon has the processor
+GLANCE = 0.01  # seconds between two looks whether nothing waits
+
+
+@dataclass(frozen=True, eq=False)
+class Shadowed:
+    """An answered input that `predictor` is to score."""
+
+    predictor: Predictor
+    answered: Input  # as the champion prepared it
+    raw: bytes | None  # where the challenger prepares its inputs otherwise
+    prepared: float  # seconds it took to read and prepare
+
+    def input(self, pictures: PictureStore) -> Input:
+        """The input as the challenger takes it. Its latency leaves out how long it waited for a quiet moment.
+
+        Raises:
+            RequestError: the challenger cannot take it.
+        """
+        now, client = time.perf_counter(), self.answered.client
+        if self.raw is None:
+            one = replace(self.answered, id=new_id(), began=now - self.prepared)
+        else:
+            one = self.predictor.prepare(self.raw, client, pictures, now)
+        return replace(one, at=self.answered.at, held=None)
+
+
+class Shadows:
+    """A queue of at most `WAITING_MAX`, for one event loop, and one thread of its own to score on.
+
+    Args:
+        keep: journals predictions.
+        pictures: as `Predictor.answer` takes it; nothing is kept there.
+        busy: whether requests wait.
+        scored: told of each prediction.
+        failed: told of what could not be given.
+        dropped: told the problem of each input that is not scored.
+        patience: seconds after which nothing is awaited any more.
+    """
+
+    def __init__(
+        self,
+        keep: Keep,
+        pictures: PictureStore,
+        *,
+        busy: Callable[[], bool],
+        scored: Callable[[Predictor, Answer], None],
+        failed: Callable[[Predictor, Exception], None],
+        dropped: Callable[[str], None],
+        patience: float,
+    ) -> None:
+        self._keep, self._pictures = keep, pictures
+        self._busy, self._scored, self._failed, self._dropped = busy, scored, failed, dropped
+        self._waiting: deque[Shadowed] = deque()
+        self._pumping: asyncio.Task[None] | None = None
+        self._batcher: Batcher[Predictor, Shadowed, Answer] = Batcher(
+            self._score, threads=1, batch_max=AT_ONCE, max_waiting=WAITING_MAX, patience=patience
+        )
+
+    def add(self, several: Sequence[Shadowed]) -> None:
+        """Score them when nothing else is to be done; from the event loop."""
+        for one in several:
+            if len(self._waiting) < WAITING_MAX:
+                self._waiting.append(one)
+            else:
+                self._dropped(one.predictor.problem)
+        if self._waiting and (self._pumping is None or self._pumping.done()):
+            self._pumping = asyncio.create_task(self._pump())
+
+    def forget(self) -> None:
+        """What waits is not scored; from the event loop."""
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Finish what is being scored; from a thread."""
+        self._batcher.close()
+
+    async def _pump(self) -> None:
+        while self._waiting:
+            if self._busy():
+                await asyncio.sleep(GLANCE)
+                continue
+            chunk = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            await asyncio.gather(*(self._ask(one) for one in chunk))
+
+    async def _ask(self, one: Shadowed) -> None:
+        try:
+            self._scored(one.predictor, await self._batcher.ask(one.predictor, one))
+        except Exception as error:  # whatever it is: no request may suffer from it
+            self._failed(one.predictor, error)
+
+    def _score(self, predictor: Predictor, several: Sequence[Shadowed]) -> list[Answer | Exception]:
+        inputs: list[Input | Exception] = []
+        for one in several:
+            try:
+                inputs.append(one.input(self._pictures))
+            except Exception as error:  # of this one alone
+                inputs.append(error)
+        usable = [one for one in inputs if isinstance(one, Input)]
+        answers = iter(predictor.answer(usable, self._keep, self._pictures) if usable else [])
+        return [next(answers) if isinstance(one, Input) else one for one in inputs]
