@@ -12,7 +12,7 @@ from typing import Any
 from flows._server import use_ephemeral_server_unless_up
 from menagerie.errors import MenagerieError
 
-FLOWS = ("train", "tune", "promote", "monitor", "check", "retrain", "rollback")
+FLOWS = ("train", "tune", "promote", "canary", "monitor", "check", "retrain", "rollback")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -44,16 +46,21 @@ def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, s
         return {"promoted": False, "version": champion.version, "reason": "the champion has no challenger"}
     verdict = weigh(loaded, challenger, champion, after_drift)
     if verdict.promote:
-        release(loaded, challenger, verdict, pointer.generation)
+        publish(loaded, challenger)
+        release(loaded, challenger, "promote", f"verdict {verdict.id}", pointer.generation)
         follow_aliases(loaded)
+    return told(verdict)
+
+
+def told(verdict: Verdict) -> dict[str, str | bool]:
+    """What a flow returns of a verdict."""
     failed = "; ".join(
         f"{check.name}: {check.figure} (limit {check.limit})" for check in verdict.checks if not check.passed
     )
-    reason = failed or "every check passed"
     return {
         "promoted": verdict.promote,
-        "version": challenger.version,
-        "reason": reason,
+        "version": verdict.challenger.version,
+        "reason": failed or "every check passed",
         "needs_labels": verdict.needs_labels,
     }
 
@@ -66,7 +73,7 @@ def weigh(problem: Problem, challenger: ModelRef, champion: ModelRef | None, aft
     dataset = data.reload(problem, artefact.manifest.data_fingerprint)
     log.info("building the Bento of version %s", challenger.version)
     released = ask_release(artefact, challenger, dataset)
-    old = open_channel().fetch(champion.fingerprint, _artefacts()) if champion else None
+    old = open_channel().fetch(champion.fingerprint, artefacts()) if champion else None
     against = f"against version {champion.version}" if champion else "the first one"
     record(problem.name, dataset.manifest.fingerprint, who="promote", what=f"version {challenger.version}, {against}")
     evidence = gather(dataset, artefact, old, released)
@@ -95,15 +102,21 @@ def ask_release(artefact: Artefact, ref: ModelRef, dataset: Dataset) -> Check:
 
 
 @task(
+    task_run_name="publish {problem.name} {challenger.version}", retries=2, retry_delay_seconds=2, persist_result=False
+)
+def publish(problem: Problem, challenger: ModelRef) -> None:
+    """Put the artefact into the channel, where services fetch it."""
+    artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
+    open_channel().publish(artefact)
+
+
+@task(
     task_run_name="release {problem.name} {challenger.version}", retries=2, retry_delay_seconds=2, persist_result=False
 )
-def release(problem: Problem, challenger: ModelRef, verdict: Verdict, generation: int) -> None:
-    """Put the artefact into the channel, then move the pointer: from here on it serves. Refused where another
-    promotion moved the pointer since `generation`: the verdict was about another champion."""
-    artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
-    channel = open_channel()
-    channel.publish(artefact)
-    pointer = channel.promote(problem.name, challenger, who="promote", why=f"verdict {verdict.id}", expected=generation)
+def release(problem: Problem, challenger: ModelRef, who: str, why: str, generation: int) -> None:
+    """Move the pointer: from here on it serves. Refused where somebody else moved it since `generation`: what was
+    decided was about another champion."""
+    pointer = open_channel().promote(problem.name, challenger, who=who, why=why, expected=generation)
     announce(MODEL_PROMOTED, problem.name, version=challenger.version, generation=pointer.generation)
     get_run_logger().info("version %s of %s is champion", challenger.version, problem.name)
 
@@ -112,10 +125,11 @@ def release(problem: Problem, challenger: ModelRef, verdict: Verdict, generation
 def follow_aliases(problem: Problem) -> None:
     """Make the registry's aliases say what the channel's pointer says; safe to repeat."""
     pointer = open_channel().pointer(problem.name)
+    challenger = versions.version_of(problem, "challenger")
     if pointer.champion is not None:
         versions.set_alias(problem, "champion", pointer.champion.version)
-        if versions.version_of(problem, "challenger") == pointer.champion:
-            versions.clear_alias(problem, "challenger")
+    if challenger is not None and challenger in (pointer.champion, _withdrawn(problem)):
+        versions.clear_alias(problem, "challenger")
     if pointer.previous is not None:
         versions.set_alias(problem, "previous", pointer.previous.version)
     note = _followed(problem)
@@ -123,11 +137,37 @@ def follow_aliases(problem: Problem) -> None:
     note.write_text(str(pointer.generation), encoding="utf-8")
 
 
+def follow_aliases_soon(problem: Problem) -> None:
+    """The same, tried once: where the registry is down it is left to the next `check`, so that what moved the pointer
+    is not run again for it."""
+    try:
+        follow_aliases.with_options(retries=0)(problem)
+    except Exception as error:  # whatever a registry that is down makes its client raise
+        get_run_logger().warning("the aliases follow at the next check: %s", error)
+
+
+def _withdrawn(problem: Problem) -> ModelRef | None:
+    """The challenger that was withdrawn since the aliases last followed, if none has been proposed after it. One that
+    somebody names challenger again later is another matter."""
+    known = _known(problem)
+    for after, before in pairwise(move.pointer for move in open_channel().history(problem.name)):  # newest first
+        if after.challenger is not None or after.generation <= known:
+            break
+        if before.challenger is not None:
+            return before.challenger
+    return None
+
+
 def aliases_lag(problem: Problem) -> bool:
     """Whether the pointer moved since the aliases last followed, as after a rollback without MLflow."""
+    return _known(problem) != open_channel().pointer(problem.name).generation
+
+
+def _known(problem: Problem) -> int:
+    """The generation that the aliases last followed; -1 before the first time, or where the note was cut short."""
     note = _followed(problem)
     said = note.read_text(encoding="utf-8") if note.exists() else ""
-    return said != str(open_channel().pointer(problem.name).generation)
+    return int(said) if said.isdigit() else -1
 
 
 def _followed(problem: Problem) -> Path:
@@ -139,7 +179,13 @@ def _show(verdict: Verdict, evidence: Evidence, artefact: Artefact) -> None:
     for check in verdict.checks:
         passed = "yes" if check.passed else "NO"
         log.info("%-24s %-4s %s (limit %s) %s", check.name, passed, figure(check.figure), check.limit, check.detail)
-    rows = [
+    create_table_artifact(table_of(verdict.checks), key=f"verdict-{verdict.problem}", description=outcome(verdict))
+    runs.log_document(artefact.manifest.run_id, verdict_document(verdict, evidence), "verdict.md")
+
+
+def table_of(checks: Iterable[Check]) -> list[dict[str, object]]:
+    """Checks as a table of Prefect's."""
+    return [
         {
             "check": c.name,
             "passed": "yes" if c.passed else "NO",
@@ -147,11 +193,10 @@ def _show(verdict: Verdict, evidence: Evidence, artefact: Artefact) -> None:
             "limit": c.limit,
             "detail": c.detail,
         }
-        for c in verdict.checks
+        for c in checks
     ]
-    create_table_artifact(rows, key=f"verdict-{verdict.problem}", description=outcome(verdict))
-    runs.log_document(artefact.manifest.run_id, verdict_document(verdict, evidence), "verdict.md")
 
 
-def _artefacts() -> Path:
+def artefacts() -> Path:
+    """Where verified copies from the channel are kept."""
     return get_settings().home / "cache" / "artefacts"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from flows.events import announce
-from flows.promote import follow_aliases
+from flows.promote import follow_aliases_soon
 from menagerie.problems import load_problem
 from menagerie.records import MODEL_ROLLED_BACK
 from menagerie.releases import open_channel
@@ -18,8 +18,5 @@ def rollback(problem: str = "sketches", why: str = "asked for by hand") -> dict[
     pointer = open_channel().rollback(problem, who="rollback", why=why)
     assert pointer.champion is not None
     announce(MODEL_ROLLED_BACK, problem, version=pointer.champion.version, reason=why)
-    try:
-        follow_aliases(loaded)
-    except Exception as error:  # the registry may be down; a red run would be run again, and that would swap back
-        get_run_logger().warning("the aliases follow at the next check: %s", error)
+    follow_aliases_soon(loaded)  # a red run would be run again, and that would swap back
     return {"version": pointer.champion.version, "generation": pointer.generation}

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     rollback = command("rollback", _rollback)
     rollback.add_argument("problem")
     rollback.add_argument("--why", default="asked for on the command line", help="kept in the history")
+    withdraw = command("withdraw", _withdraw)
+    withdraw.add_argument("problem")
+    withdraw.add_argument("--why", default="asked for on the command line", help="kept in the history")
     command("card", _card).add_argument("problem")
     explain = command("explain", _explain)
     explain.add_argument("problem")
@@ -105,7 +108,8 @@ def _status(given: argparse.Namespace) -> None:
     for name in [given.problem] if given.problem else get_settings().problems:
         load_problem(name)  # refuses a name that does not exist
         pointer = channel.pointer(name)
-        print(f"{name}: generation {pointer.generation}, {pointer.mode}")
+        share = f" {pointer.percent} %" if pointer.percent else ""
+        print(f"{name}: generation {pointer.generation}, {pointer.mode}{share}")
         for role in ("champion", "previous", "challenger"):
             ref = getattr(pointer, role)
             print(f"  {role:<11}{f'version {ref.version} ({ref.fingerprint[:12]})' if ref else 'none'}")
@@ -124,6 +128,16 @@ def _rollback(given: argparse.Namespace) -> None:
     pointer = open_channel().rollback(given.problem, who=getpass.getuser(), why=given.why)
     serves = f"version {pointer.champion.version}" if pointer.champion else "nothing"
     print(f"{given.problem}: {serves} serves from generation {pointer.generation} on")
+
+
+def _withdraw(given: argparse.Namespace) -> None:
+    """take all requests away from the challenger; the champion stays"""
+    from menagerie.problems import load_problem
+    from menagerie.releases import open_channel
+
+    load_problem(given.problem)
+    pointer = open_channel().withdraw(given.problem, who=getpass.getuser(), why=given.why)
+    print(f"{given.problem}: the champion alone serves from generation {pointer.generation} on")
 
 
 def _card(given: argparse.Namespace) -> None:

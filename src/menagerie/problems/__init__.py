@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from menagerie.errors import ConfigurationError
 from menagerie.settings import get_settings
@@ -199,6 +199,30 @@ class Policy(_Part):
     daily_budget: int = Field(8, ge=1, description="retrainings a day")
 
 
+class Canary(_Part):
+    """How a challenger gets traffic: it scores in the shadow first, then answers a growing share of requests. A step
+    ends by its number of requests; a challenger that does not hold in it is withdrawn."""
+
+    shadow_percent: int = Field(50, ge=1, le=100, description="of requests that it scores without answering, at first")
+    steps: tuple[int, ...] = Field((5, 25, 50), min_length=1, description="per cent that it answers, 1 to 99, growing")
+    requests: int = Field(100, ge=10, description="that it has to score or answer in each step")
+    patience_minutes: float = Field(240.0, gt=0, description="for the requests of a step; then it is withdrawn")
+    max_failure_share: float = Field(0.02, ge=0, lt=1, description="of its requests in a step")
+    latency_ratio: float = Field(2.0, ge=1, description="largest 95th percentile over the champion's in the same step")
+    least_labelled: int = Field(30, ge=5, description="labels, or pairs without labels, from which accuracy is judged")
+    margin: float = Field(0.03, ge=0, le=1, description="how far below the champion's its accuracy may be")
+    false_stop_rate: float = Field(
+        0.05, gt=0, lt=0.5, description="how often accuracy stops an equal challenger, over all steps together"
+    )
+
+    @field_validator("steps")
+    @classmethod
+    def _growing(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if list(steps) != sorted(set(steps)) or not 1 <= steps[0] <= steps[-1] <= 99:
+            raise ValueError("steps must grow, from at least 1 to at most 99")
+        return steps
+
+
 class Validation(_Part):
     """Limits of the data report."""
 
@@ -222,6 +246,7 @@ class Problem(_Part):
     confidence: Confidence = Confidence()
     drift: Drift = Drift()
     policy: Policy = Policy()
+    canary: Canary = Canary()
     validation: Validation = Validation()
 
     @property
