@@ -26,7 +26,7 @@ export BENTOML_DO_NOT_TRACK := True
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo up down status test test-full lint lock bench-train bench-ablations bench-serve clean
+.PHONY: help setup demo up down status test test-full lint lock bench-train bench-ablations bench-serve bench-swap bench-start clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,8 +71,14 @@ bench-train: $(STAMP)  ## time training: make bench-train [PROBLEM=pets]
 bench-ablations: $(STAMP)  ## what helps in training: make bench-ablations [PROBLEM=pets]
 	@$(BIN)/python -m benchmarks.ablations $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
-bench-serve: $(STAMP)  ## time the service: make bench-serve [PROBLEM=pets]
+bench-serve: $(STAMP)  ## time the service and its peers: make bench-serve [PROBLEM=pets]
 	@$(BIN)/python -m benchmarks.serve $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
+
+bench-swap: $(STAMP)  ## swap models under load and check every answer: make bench-swap [PROBLEM=sketches]
+	@$(BIN)/python -m benchmarks.swap $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
+
+bench-start: $(STAMP)  ## time starting the service, and its memory: make bench-start [PROBLEM=pets]
+	@$(BIN)/python -m benchmarks.start $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
 clean:  ## remove caches and build outputs; .venv and .menagerie (data, journal, models) stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -58,7 +58,12 @@ def weights_of(problem: Problem) -> Path:
 
 
 def write_job(
-    path: Path, problem: Problem, splits: dict[str, Any], resize: int | None = None, size: int | None = None
+    path: Path,
+    problem: Problem,
+    splits: dict[str, Any],
+    resize: int | None = None,
+    size: int | None = None,
+    weights: Path | None = None,
 ) -> Path:
     """What a peer needs to know of a problem.
 
@@ -68,11 +73,12 @@ def write_job(
         splits: `train` and `test`, lists of file and label.
         resize: Pixels of the shorter side; the problem's, if not given.
         size: Pixels of the central square; the problem's, if not given.
+        weights: That the network starts from; those of `weights_of`, if not given.
     """
     assert problem.input.kind == "image", "the backbones of peers take nothing else"
     job = {
         "backbone": problem.model.backbone,
-        "weights": str(weights_of(problem)),
+        "weights": str(weights or weights_of(problem)),
         "classes": problem.classes,
         "resize": resize or problem.input.resize,
         "size": size or problem.input.size,

@@ -1,25 +1,20 @@
--- For wrk: posts the files named after `--`, one after the other, each as the field `image` of a multipart form.
--- When done it prints one line that begins with `measured ` and goes on in JSON: durations in microseconds.
+-- For wrk: `-- TYPE FILE...` posts the files as they are, one after the other, as bodies of that content type.
+-- When done it prints one line that begins with `measured ` and goes on in JSON: durations in microseconds; `refused`
+-- are the answers 503 that say when to come again, which are among those of `status` as well.
 
-local requests, place = {}, 0
-local boundary = "----------------menagerie"
+local requests, threads, place = {}, {}, 0
+refused = 0  -- a global: read from outside the thread when it is done
 
-local function form(path)
-  local file = assert(io.open(path, "rb"))
-  local picture = file:read("*a")
-  file:close()
-  return table.concat({
-    "--", boundary, "\r\n",
-    'Content-Disposition: form-data; name="image"; filename="picture.jpg"\r\n',
-    "Content-Type: image/jpeg\r\n\r\n",
-    picture, "\r\n--", boundary, "--\r\n",
-  })
+function setup(thread)
+  table.insert(threads, thread)
 end
 
 function init(args)
-  local headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary }
-  for _, path in ipairs(args) do
-    table.insert(requests, wrk.format("POST", nil, headers, form(path)))
+  local headers = { ["Content-Type"] = args[1] }
+  for at = 2, #args do
+    local file = assert(io.open(args[at], "rb"))
+    table.insert(requests, wrk.format("POST", nil, headers, file:read("*a")))
+    file:close()
   end
 end
 
@@ -28,11 +23,19 @@ function request()
   return requests[place]
 end
 
+function response(status, headers)
+  if status ~= 503 then return end
+  for name in pairs(headers) do
+    if name:lower() == "retry-after" then refused = refused + 1 end
+  end
+end
+
 function done(summary, latency)
-  local wrong = summary.errors
+  local wrong, politely = summary.errors, 0
+  for _, thread in ipairs(threads) do politely = politely + thread:get("refused") end
   print(string.format(
-    'measured {"requests": %d, "duration": %d, "status": %d, "socket": %d, "p50": %d, "p99": %d}',
-    summary.requests, summary.duration, wrong.status, wrong.connect + wrong.read + wrong.write + wrong.timeout,
-    latency:percentile(50), latency:percentile(99)
+    'measured {"requests": %d, "duration": %d, "status": %d, "refused": %d, "socket": %d, "p50": %d, "p99": %d}',
+    summary.requests, summary.duration, wrong.status, politely,
+    wrong.connect + wrong.read + wrong.write + wrong.timeout, latency:percentile(50), latency:percentile(99)
   ))
 end

@@ -66,14 +66,17 @@ class Server:
 
 
 @contextmanager
-def serving(command: Sequence[str], port: int, variables: dict[str, str], log: Path) -> Iterator[Server]:
+def serving(
+    command: Sequence[str], port: int, variables: dict[str, str], log: Path, *, ready: str = "/readyz"
+) -> Iterator[Server]:
     """Run a server until the end of the block.
 
     Args:
-        command: of the server, which answers `/readyz` with 200 once it can serve.
+        command: of the server.
         port: where it listens.
         variables: its environment, with a mark of its own.
         log: the file for what it prints.
+        ready: the route that answers 200 once it can serve.
 
     Raises:
         SystemExit: it ended, or was not ready in time; with the tail of its log.
@@ -82,7 +85,7 @@ def serving(command: Sequence[str], port: int, variables: dict[str, str], log: P
     with nothing_left(server.mark), log.open("wb") as out:
         child = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=out, stderr=subprocess.STDOUT)
         try:
-            if not _ready(child, server.url):
+            if not _ready(child, server.url + ready):
                 sys.exit(f"not ready: {' '.join(command)}\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
             yield server
         finally:
@@ -102,7 +105,7 @@ def _ready(child: subprocess.Popen[bytes], url: str) -> bool:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and child.poll() is None:
-        with suppress(urllib.error.URLError, OSError), direct.open(f"{url}/readyz", timeout=5) as answer:
+        with suppress(urllib.error.URLError, OSError), direct.open(url, timeout=5) as answer:
             if answer.status == 200:
                 return True
         time.sleep(0.2)

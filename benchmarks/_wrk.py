@@ -1,4 +1,4 @@
-"""A load from wrk: some connections that each post the next picture as soon as the last was answered."""
+"""A load from wrk: some connections that each post the next body as soon as the last was answered."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ MARK = "measured "
 
 
 @dataclass(frozen=True)
+class Bodies:
+    """What is posted in turn: files that hold whole request bodies."""
+
+    content_type: str
+    files: Sequence[Path]
+
+
+@dataclass(frozen=True)
 class Load:
     """What came of a load. Times in seconds; latencies are those of answered requests."""
 
     answered: int  # with a status below 400
+    refused: int  # 503 with Retry-After: deliberate
     errors: int  # other answers, and what failed on the socket or got no answer in time
     seconds: float
     p50: float
@@ -34,7 +43,7 @@ class Load:
         return self.answered / self.seconds
 
 
-def parse(output: str) -> Load:
+def parse(output: str, cpu_seconds: float = 0.0, wall_seconds: float = 0.0) -> Load:
     """Read the line that the script printed when it was done.
 
     Raises:
@@ -46,10 +55,13 @@ def parse(output: str) -> Load:
     found = json.loads(lines[-1])
     return Load(
         answered=found["requests"] - found["status"],
-        errors=found["status"] + found["socket"],
+        refused=found["refused"],
+        errors=found["status"] - found["refused"] + found["socket"],
         seconds=found["duration"] / 1e6,
         p50=found["p50"] / 1e6,
         p99=found["p99"] / 1e6,
+        cpu_seconds=cpu_seconds,
+        wall_seconds=wall_seconds,
     )
 
 
@@ -61,16 +73,15 @@ def require_wrk() -> None:
         sys.exit("this benchmark loads the servers with wrk, which is not installed: apt-get install wrk")
 
 
-def load(url: str, pictures: Sequence[Path], connections: int, seconds: int) -> Load:
-    """Post pictures for some seconds over so many connections."""
+def load(url: str, bodies: Bodies, connections: int, seconds: int) -> Load:
+    """Post bodies for some seconds over so many connections."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
+    posted = [bodies.content_type, *map(str, bodies.files)]
     began, before = time.monotonic(), _cpu_of_children()
     done = subprocess.run(
-        [*command, "-s", str(SCRIPT), url, "--", *map(str, pictures)], capture_output=True, text=True, check=False
+        [*command, "-s", str(SCRIPT), url, "--", *posted], capture_output=True, text=True, check=False
     )
-    wall, cpu = time.monotonic() - began, _cpu_of_children() - before
-    measured = parse(done.stdout + done.stderr)
-    return Load(measured.answered, measured.errors, measured.seconds, measured.p50, measured.p99, cpu, wall)
+    return parse(done.stdout + done.stderr, _cpu_of_children() - before, time.monotonic() - began)
 
 
 def _cpu_of_children() -> float:

@@ -1,4 +1,4 @@
-"""The pure parts of the benchmarks: what was measured, what is made of it, and the pins of the peers."""
+"""The pure parts of the benchmarks of training, what all benchmarks share, and the pins of the peers."""
 
 from __future__ import annotations
 
@@ -14,70 +14,13 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks import _certainty, _peers, _processes, ablations, serve, train
+from benchmarks import _certainty, _peers, _processes, ablations, train
 from benchmarks._cold import Cold, copy_problem, with_value
-from benchmarks._wrk import Load, parse, require_wrk
 from menagerie.problems import available, load_problem
 
 ROOT = Path(__file__).resolve().parents[2]
 PIN = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*")
-PRINTED = """Running 8s test @ http://127.0.0.1:3000/predict
-  1 threads and 32 connections
-Requests/sec:    124.93
-measured {"requests": 1000, "duration": 8004000, "status": 3, "socket": 2, "p50": 250790, "p99": 517200}
-"""
 RESULT = {"accuracy": 0.98501, "balanced_accuracy": 0.98069, "backbone": "mobilenet_v2", "precision": "fp32"}
-
-
-def a_load(rate: float, errors: int = 0) -> Load:
-    return Load(int(rate * 10), errors, seconds=10.0, p50=1 / rate, p99=2 / rate, cpu_seconds=0.1, wall_seconds=10.0)
-
-
-def a_round(ours: float, naive: float) -> list[serve.Measured]:
-    rates = ((serve.OURS, ours), (serve.NAIVE, naive))
-    return [
-        serve.Measured(name, count, a_load(rate, errors=name == serve.OURS), 5.0, 1.0)
-        for count in serve.CONNECTIONS
-        for name, rate in rates
-    ]
-
-
-def test_what_wrk_measured_is_read():
-    load = parse(PRINTED)
-    assert (load.answered, load.errors, load.seconds) == (997, 5, 8.004)
-    assert (load.p50, load.p99) == (0.25079, 0.5172)
-    assert load.rps == pytest.approx(997 / 8.004)
-
-
-def test_what_wrk_did_not_measure_is_no_load():
-    with pytest.raises(ValueError, match="unable to connect"):
-        parse("unable to connect to 127.0.0.1:1 Connection refused\n")
-
-
-def test_without_wrk_the_line_to_type_is_told(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(SystemExit, match="apt-get install wrk"):
-        require_wrk()
-
-
-def test_serving_is_compared_within_a_round(monkeypatch):
-    monkeypatch.setattr(serve.os, "cpu_count", lambda: 2)
-    # The second round was slow for both: the ratio does not mix it with the others.
-    rounds = [*a_round(200, 50), *a_round(100, 20), *a_round(210, 50)]
-    found = serve.summary("pets", RESULT, rounds)
-    assert found["default"] == {
-        "backbone": "mobilenet_v2",
-        "precision": "fp32",
-        "accuracy": 0.985,
-        "rps_c32": 200.0,
-        "ratio_naive_c32": 4.2,
-    }
-    assert list(found["loads"]) == ["1", "8", "32"]
-    assert found["loads"]["8"]["naive"] == {"rps": 50.0, "p50": 0.02, "p99": 0.04, "cpu_ms": 5.0}
-    assert (found["errors"], found["naive_errors"]) == (9, 0)
-    assert found["load_generator_cpu_share"] == 0.005  # 0.1 s of 10 s on two cores
-    assert found["other_programs_cpu_share"] == 0.05
-    json.dumps(found, allow_nan=False)
 
 
 def a_cold(seconds: float, accuracy: float, held_out: float, heads: list[tuple[float, float]]) -> Cold:
@@ -211,7 +154,14 @@ def test_ablations_change_one_thing_at_a_time():
     (own,) = set.intersection(*(set(arms.values()) for arms in found.values()))
     for arms in found.values():
         changed = {name for arm in arms.values() for name, value in asdict(arm).items() if value != asdict(own)[name]}
-        assert changed in ({"views"}, {"views", "mirrored"}, {"mirrored"}, {"size", "resize"}, {"balance"}, {"precision"})
+        assert changed in (
+            {"views"},
+            {"views", "mirrored"},
+            {"mirrored"},
+            {"size", "resize"},
+            {"balance"},
+            {"precision"},
+        )
         assert len(set(arms.values())) == len(arms)
 
 
@@ -231,9 +181,17 @@ def test_the_peers_are_pinned_for_every_machine(pins):
     assert [line for line in lines if not PIN.fullmatch(line)] == []
 
 
-def test_the_peer_computes_with_the_versions_that_ours_does():
+@pytest.mark.parametrize("peer", ["naive", "mlflow"])
+def test_peers_compute_with_the_versions_that_ours_does(peer):
     ours = set((ROOT / "requirements.lock").read_text().splitlines())
-    assert set((_peers.PEERS / "naive" / "requirements.txt").read_text().splitlines()) <= ours
+    assert set((_peers.PEERS / peer / "requirements.txt").read_text().splitlines()) <= ours
+
+
+def test_litserve_runs_what_ours_serves_in_the_same_runtimes():
+    ours = set((ROOT / "requirements.lock").read_text().splitlines())
+    pins = (_peers.PEERS / "litserve" / "requirements.txt").read_text().splitlines()
+    shared = ("openvino==", "onnxruntime==", "pillow==", "numpy==", "uvicorn==", "fastapi==")
+    assert len([pin for pin in pins if pin.startswith(shared) and pin in ours]) == len(shared)
 
 
 def test_fastai_computes_with_the_same_torch():
@@ -252,6 +210,8 @@ def test_peers_take_pictures_as_everybody_does(tmp_path, monkeypatch):
     assert (asked["resize"], asked["size"]) == (256, 224)
     own = json.loads(_peers.write_job(tmp_path / "job", pets, splits).read_text())
     assert (own["resize"], own["size"]) == (pets.input.resize, pets.input.size)
+    given = json.loads(_peers.write_job(tmp_path / "job", pets, splits, weights=Path("random")).read_text())
+    assert (own["weights"], given["weights"]) == ("weights.safetensors", "random")
 
 
 def test_the_peer_must_have_the_backbone():
