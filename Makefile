@@ -16,6 +16,10 @@ DATA ?=
 WEIGHTS ?=
 ONCE ?=
 TESTS ?= tests
+WORKERS ?= 2
+
+# Half of the time tests wait for servers. A file is a worker's alone; the longest files come first, as they are named.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Nothing that runs here calls home.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -51,10 +55,10 @@ status: $(STAMP)  ## what runs, and where
 	@$(BIN)/python -m deployments.local.stack status
 
 test: $(STAMP)  ## run the tests, all but their large counts: make test [TESTS=tests/unit]
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-full: $(STAMP)  ## run the tests with their large counts
-	@$(BIN)/python -m pytest --full $(TESTS)
+	@$(BIN)/python -m pytest $(PARALLEL) --full $(TESTS)
 
 lint: $(STAMP)  ## ruff and mypy
 	@$(BIN)/ruff check $(CHECKED)

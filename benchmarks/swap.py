@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
+from itertools import combinations, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from menagerie.inference.runtime import load_runtime
 from menagerie.kinds import make_kind
 from menagerie.releases import ReleaseChannel
 
-VERSIONS = ("1", "2")  # of these seeds
+VERSIONS = ("1", "2", "3")  # of these seeds; of two the service would keep the other one loaded
 CONNECTIONS = 16
 PICTURES = 64  # different ones that are posted in turn
 WARM_UP, BEFORE, PAUSE = 3.0, 10.0, 2.0  # seconds: not counted; without a swap; after each swap
@@ -72,7 +72,7 @@ class Versions:
 
 
 def train_versions(problem: str, folder: Path) -> Versions:
-    """Train both, each from cold with a seed of its own.
+    """Train all, each from cold with a seed of its own.
 
     Raises:
         SystemExit: they hardly differ, so that a wrong version would go unnoticed.
@@ -86,11 +86,12 @@ def train_versions(problem: str, folder: Path) -> Versions:
         artefacts[version] = load_artefact(own / "home" / "built" / "artefact")
     files = golden[VERSIONS[0]]
     probabilities = {version: probabilities_of(artefact, files) for version, artefact in artefacts.items()}
-    first, second = (probabilities[version] for version in VERSIONS)
-    apart = np.flatnonzero(np.abs(first - second).max(axis=1) >= APART)[:PICTURES]
+    pairs = combinations(probabilities.values(), 2)
+    least = np.min([np.abs(one - other).max(axis=1) for one, other in pairs], axis=0)
+    apart = np.flatnonzero(least >= APART)[:PICTURES]
     print(f"the versions differ by {APART:g} or more on {len(apart)} of the pictures that are posted", flush=True)
     if len(apart) < CONNECTIONS:
-        sys.exit("the two versions answer alike: a wrong one would go unnoticed")
+        sys.exit("the versions answer alike: a wrong one would go unnoticed")
     return Versions(
         artefacts, [files[at] for at in apart], {version: rows[apart] for version, rows in probabilities.items()}
     )

@@ -18,6 +18,7 @@ import torch
 from menagerie.batches import Material
 from menagerie.distributed import train_distributed
 from menagerie.errors import MenagerieError
+from menagerie.hardware import computes_in_bf16
 from menagerie.problems import Problem
 from menagerie.training import Figures, train
 
@@ -77,7 +78,8 @@ def assert_none_left(folder: Path) -> None:
 
 
 def test_a_killed_rank_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """The curve is that of one process that nobody disturbed. Tolerance: 1e-3 of the loss."""
+    """The curve is that of one process that nobody disturbed. Tolerance: 1e-3 of the loss; 5e-3 where it computes in
+    bfloat16, which has 8 bits."""
     told: list[Figures] = []
 
     def report(figures: Figures) -> None:
@@ -96,7 +98,7 @@ def test_a_killed_rank_is_named_and_the_next_run_goes_on(tmp_path: Path) -> None
     whole = train(PROBLEM, clouds(), tmp_path / "whole")
     for name in ("train_loss", "validation_loss"):
         ours, theirs = ([figures[name] for figures in run.history] for run in (resumed, whole))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+        np.testing.assert_allclose(ours, theirs, rtol=5e-3 if computes_in_bf16() else 1e-3)
 
 
 @pytest.mark.full

@@ -56,7 +56,8 @@ class ImageKind:
 
     def preprocess(self, example: Example) -> Picture:
         """Shorter side to `resize` by antialiased bilinear, then the central square, within 1/255 of torchvision's
-        Resize and CenterCrop. Only the square is ever computed, so a very long picture costs no more than another."""
+        Resize (antialiased, on tensors) and CenterCrop. Only the square is ever computed, so a very long picture costs
+        no more than another."""
         height, width = example.shape[:2]
         short = min(height, width)
         new_width, new_height = self._resize * width // short, self._resize * height // short

@@ -72,14 +72,13 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, [n, width]; of a `mirrored` network that does not learn, the mean over both sides."""
-        if self.mirrored and not self.training:
-            both: Tensor = self.trunk[:-1](self.entry(torch.cat([x, x.flip(2)])))
-            seen, turned = both.unflatten(0, (2, -1)).unbind()
-            maps = (seen + turned.flip(3)) / 2  # place by place, so that the maps can be explained
-        else:
-            maps = self.trunk[:-1](self.entry(x))
-        out: Tensor = self.trunk[-1](maps)
-        return out
+        if not self.mirrored or self.training:
+            out: Tensor = self.trunk(self.entry(x))
+            return out
+        both: Tensor = self.trunk[:-1](self.entry(torch.cat([x, x.flip(2)])))
+        seen, turned = both.unflatten(0, (2, -1)).unbind()
+        out = self.trunk[-1]((seen + turned.flip(3)) / 2)  # place by place, so that the maps can be explained
+        return out  # noqa: RET504  (with a type)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.dropout(self.features(x)))
