@@ -20,6 +20,7 @@ import httpx
 import numpy as np
 import onnx
 import psutil
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -30,6 +31,8 @@ from menagerie.problems import ImageInput, TabularInput
 from menagerie.records import now
 
 ROOT = Path(__file__).resolve().parents[1]
+# What other tests have left is collected at any time, and warns then.
+NO_WARNINGS = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 CLASSES = ("cat", "dog", "fox")
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from menagerie.evaluation.metrics import brier_losses, confusion, ece, log_losses, metrics_of
 from menagerie.evaluation.plots import plot_confusion, plot_curves
+from tests.helpers import NO_WARNINGS
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2])
 # predicted:        0    0    0    1    1    1    0    2
@@ -66,7 +67,7 @@ def test_two_classes() -> None:
     assert found["roc_auc"] == pytest.approx(5 / 6)  # of six pairs only (0.6, 0.4) is the wrong way round
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_a_class_that_is_absent_has_recall_zero_and_there_is_no_auc() -> None:
     found = metrics_of(TRUTH[:7], PROBABILITIES[:7], ("a", "b", "c"))
     assert "roc_auc" not in found
@@ -102,7 +103,7 @@ def test_confusion_has_the_truth_in_rows() -> None:
     assert confusion(np.array([0, 0, 1]), np.array([1, 1, 1]), 2).tolist() == [[0, 2], [0, 1]]
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 @pytest.mark.parametrize("size", [2, 37])
 def test_the_confusion_picture_darkens_what_is_frequent(tmp_path: Path, size: int) -> None:
     table = np.zeros((size, size), np.int64)
@@ -112,7 +113,7 @@ def test_the_confusion_picture_darkens_what_is_frequent(tmp_path: Path, size: in
     assert every.mean() < none.mean() - 1
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_curves_are_lines(tmp_path: Path) -> None:
     history = [
         {"phase": "network", "epoch": n, "train_loss": 1 / n, "validation_loss": 1.2 / n, "validation_accuracy": 0.5}

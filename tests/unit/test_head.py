@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from menagerie.evaluation.metrics import log_losses
 from menagerie.head import Head, fit_head
 from menagerie.inference.confidence import softmax
+from tests.helpers import NO_WARNINGS
 
 CLASSES = 3
 
@@ -121,7 +121,7 @@ def test_a_rare_class_is_in_the_training_of_every_fold() -> None:
     assert (head.out_of_fold.argmax(1) == labels[order]).mean() > 0.99
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_features_that_never_move_and_a_class_without_rows_do_no_harm() -> None:
     features, labels = problem()
     features[:, 3] = 7

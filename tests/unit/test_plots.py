@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from menagerie.evaluation.plots import plot_confusion, plot_corruptions, plot_reliability, plot_slices
 from menagerie.evaluation.plots_sheet import GAP, LINE, SIDE, TILES, plot_sheet
+from tests.helpers import NO_WARNINGS
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = NO_WARNINGS
 
 
 def look(path: Path) -> np.ndarray:

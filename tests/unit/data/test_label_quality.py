@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from menagerie.data.label_quality import label_finding, label_issues
 from menagerie.records import Row
+from tests.helpers import NO_WARNINGS
 
 CLASSES = ("cat", "dog", "fox")
 
@@ -52,7 +53,7 @@ def test_sound_labels_are_not_suspected() -> None:
     assert label_finding([]) is None
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 @pytest.mark.parametrize("foxes", [1, 0])
 def test_classes_with_hardly_a_row_are_no_trouble(foxes: int) -> None:
     truth = np.array([0] * 20 + [1] * 20 + [2] * foxes)
