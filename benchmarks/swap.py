@@ -1,7 +1,7 @@
-"""Swaps under load: two versions change places again and again while every answer is checked.
+"""Swaps under load: three versions change places again and again while every answer is checked.
 
-Two versions of a problem's model, of two seeds, are trained first. A client in a process of its own then posts pictures
-over 16 connections and holds each answer against what the version that it names gives in process. Run
+Three versions of a problem's model, of three seeds, are trained first. A client in a process of its own then posts
+pictures over 16 connections and holds each answer against what the version that it names gives in process. Run
 `python -m benchmarks.swap [--problem sketches] [--quick]`; the last line is JSON.
 """
 
@@ -51,7 +51,7 @@ APART = 5 * TOLERANCE  # by how much the versions disagree on each posted pictur
 
 @dataclass(frozen=True)
 class Versions:
-    """Two versions, and pictures on which they disagree.
+    """The versions, and pictures on which they disagree.
 
     Attributes:
         artefacts: by version.

@@ -130,7 +130,7 @@ class Answering:
             pairs = list(zip(inputs, raws, strict=True))
             answers = await _all([self._route(traffic, one, raw, key) for one, raw in pairs])
         return answers, [
-            Shadowed(shadow, one, None if shadow.takes_as(champion) else raw, prepared)
+            Shadowed(shadow, replace(one, held=None), None if shadow.takes_as(champion) else raw, prepared)
             for one, raw in pairs
             if (shadow := traffic.shadow(key or one.sha256)) is not None
         ]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bento.ui.mount import Page
 
 
+CLOSED = {"Connection": "close", "Retry-After": "1"}
+
+
 class Front:
     """Refuses everything until it is opened, and again once it is closing."""
 
@@ -67,7 +70,7 @@ class Front:
         if self._app is not None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            refusal = error_response(503, "overloaded", "the service is not open", "", {"Connection": "close"})
+            refusal = error_response(503, "overloaded", "the service is not open", "", CLOSED)
             await refusal(scope, receive, send)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from menagerie.pictures import open_pictures
 from menagerie.records import Feedback, Prediction, now
 from menagerie.releases import open_channel
 from menagerie.settings import Settings
+
+logger = logging.getLogger("bentoml.menagerie")
 
 FIRST_LOOK = 20.0  # seconds that starting waits for a model; after that the service is live and not ready
 REPLAY_EVERY = 5.0  # seconds between two attempts to bring the spool into the journal
@@ -249,4 +252,7 @@ class Host(Answering):
     async def _replay(self) -> None:
         while True:
             await asyncio.sleep(REPLAY_EVERY)
-            await self.chore(self.journal.replay)
+            try:
+                await self.chore(self.journal.replay)
+            except Exception:  # whatever it is, the spool waits for the next attempt
+                logger.exception("the spool was not brought into the journal")

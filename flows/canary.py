@@ -60,6 +60,8 @@ def canary(problem: str = "sketches", after_drift: bool = False) -> dict[str, st
         if standing is None:
             verdict = weigh(loaded, challenger, pointer.champion, after_drift)
             if not verdict.promote:
+                if pointer.mode != "champion":  # it has a share that is no step
+                    withdraw(loaded, pointer, f"verdict {verdict.id} refuses it")
                 return told(verdict)
             standing, why = 0, f"verdict {verdict.id}"
             pointer = propose(loaded, challenger, pointer, why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,13 +120,20 @@ def _status(given: argparse.Namespace) -> None:
         print("  decision   " + (f"{last.at:%Y-%m-%d %H:%M:%S} {last.action}: {last.reason}" if last else "none"))
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container that gives any number to its user
+        return f"user {os.getuid()}"
+
+
 def _rollback(given: argparse.Namespace) -> None:
     """let the previous model serve again"""
     from menagerie.problems import load_problem
     from menagerie.releases import open_channel
 
     load_problem(given.problem)
-    pointer = open_channel().rollback(given.problem, who=getpass.getuser(), why=given.why)
+    pointer = open_channel().rollback(given.problem, who=_user(), why=given.why)
     serves = f"version {pointer.champion.version}" if pointer.champion else "nothing"
     print(f"{given.problem}: {serves} serves from generation {pointer.generation} on")
 
@@ -136,7 +144,7 @@ def _withdraw(given: argparse.Namespace) -> None:
     from menagerie.releases import open_channel
 
     load_problem(given.problem)
-    pointer = open_channel().withdraw(given.problem, who=getpass.getuser(), why=given.why)
+    pointer = open_channel().withdraw(given.problem, who=_user(), why=given.why)
     print(f"{given.problem}: the champion alone serves from generation {pointer.generation} on")
 
 

@@ -31,17 +31,21 @@ class Header:
     height: int
 
 
-def read_header(raw: bytes) -> Header:
+def read_header(raw: bytes, parts: int | None = None) -> Header:
     """What the bytes say they are.
+
+    Args:
+        raw: the file.
+        parts: the most segments of a JPEG or chunks of a PNG that are looked at; None: all.
 
     Raises:
         UnsupportedMedia: they do not begin as JPEG, PNG or WEBP do.
-        UnusableInput: the container is cut short, damaged (PNG: any CRC) or built to be slow.
+        UnusableInput: the container is cut short, damaged (PNG: any CRC), built to be slow or of more than `parts`.
     """
     if raw.startswith(_JPEG):
-        return Header("JPEG", *_jpeg(raw))
+        return Header("JPEG", *_jpeg(raw, parts))
     if raw.startswith(_PNG):
-        return Header("PNG", *_png(raw))
+        return Header("PNG", *_png(raw, MAX_PNG_CHUNKS if parts is None else parts))
     if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
         return Header("WEBP", *_webp(raw))
     raise UnsupportedMedia("this is not a JPEG, PNG or WEBP picture: convert it to one of them and send that")
@@ -52,15 +56,18 @@ def damaged(name: str) -> UnusableInput:
     return UnusableInput(f"the {name} is truncated or damaged: save the picture again and send that")
 
 
-def _jpeg(raw: bytes) -> tuple[int, int]:
+def _jpeg(raw: bytes, parts: int | None) -> tuple[int, int]:
     """Markers as ITU-T T.81, annex B; what follows the first image's end (MPO, polyglots) is not looked at."""
-    size, scans, position = None, 0, 2
+    size, scans, position, seen = None, 0, 2, 0
     while (found := _MARKER.search(raw, position)) and (marker := found[1][0]) != _END_OF_IMAGE:
         body = found.end() + 2
         if marker in _START_OF_FRAME:
             if size or len(raw) < body + 5:
                 raise damaged("JPEG")
             size = int.from_bytes(raw[body + 3 : body + 5], "big"), int.from_bytes(raw[body + 1 : body + 3], "big")
+        seen += 1
+        if parts is not None and seen > parts:
+            raise UnusableInput(f"the JPEG has more than {parts} segments")
         scans += marker == _START_OF_SCAN
         if scans > MAX_JPEG_SCANS:
             raise UnusableInput(f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it as a baseline JPEG")
@@ -70,10 +77,10 @@ def _jpeg(raw: bytes) -> tuple[int, int]:
     return size
 
 
-def _png(raw: bytes) -> tuple[int, int]:
+def _png(raw: bytes, most: int) -> tuple[int, int]:
     """Chunks as RFC 2083, section 3: every one whole, of the right CRC, IHDR first and IEND last."""
     position = 8
-    for _ in range(MAX_PNG_CHUNKS):
+    for _ in range(most):
         length, name = int.from_bytes(raw[position : position + 4], "big"), raw[position + 4 : position + 8]
         end = position + 8 + length
         if (
@@ -85,7 +92,7 @@ def _png(raw: bytes) -> tuple[int, int]:
         if name == b"IEND":
             return int.from_bytes(raw[16:20], "big"), int.from_bytes(raw[20:24], "big")
         position = end + 4
-    raise UnusableInput(f"the PNG has more than {MAX_PNG_CHUNKS} chunks: save the picture again and send that")
+    raise UnusableInput(f"the PNG has more than {most} chunks: save the picture again and send that")
 
 
 def _webp(raw: bytes) -> tuple[int, int]:

@@ -125,6 +125,16 @@ def test_light_is_what_is_small_in_bytes_and_in_pixels():
         assert not any(is_light(case.data) for case in CASES if case.number == number), number
 
 
+def test_what_is_of_very_many_parts_is_not_light() -> None:
+    """A small file of 50,000 segments, each empty, would keep the event loop busy."""
+    small = bad_images.jpeg(50, 50)
+    many = small[:2] + b"\xff\xe0\x00\x02" * 50_000 + small[2:]
+    assert len(many) <= LIGHT_BYTES
+    assert open_picture(many).shape == (50, 50, 3)
+    assert not is_light(many)
+    assert is_light(small[:2] + b"\xff\xe0\x00\x02" * 20 + small[2:])
+
+
 def test_the_fast_decoder_agrees_with_pillow():
     for options in ({}, {"progressive": True}, {"subsampling": 2}):
         file = bad_images.jpeg(**options)

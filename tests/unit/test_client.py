@@ -264,3 +264,11 @@ def test_it_loads_neither_numpy_nor_anything_of_the_service():
     code = "import sys, menagerie.client; print(*{'numpy', 'torch', 'bentoml', 'pydantic', 'PIL'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@both
+@pytest.mark.parametrize("text", ["cat.jpg", bytearray(b"cat")])
+def test_text_is_no_picture(run, text):
+    with scripted() as script, pytest.raises(TypeError, match=r"pathlib\.Path, not (str|bytearray)"):
+        run(script.url, lambda client: client.predict(text))
+    assert script.asked == []

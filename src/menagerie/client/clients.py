@@ -21,6 +21,11 @@ BASE_URL = "http://127.0.0.1:3000"
 PATIENCE = Patience()
 
 
+def _refuse_text(what: object) -> None:
+    if isinstance(what, str | bytearray):  # both are sequences; letters are no pictures
+        raise TypeError(f"a picture is bytes or a pathlib.Path, not {type(what).__name__}")
+
+
 class Client:
     """Blocks until there is an answer. Safe to share among threads.
 
@@ -67,7 +72,9 @@ class Client:
 
         Raises:
             OSError: a file cannot be read.
+            TypeError: it is text.
         """
+        _refuse_text(what)
         if isinstance(what, bytes | Path | Mapping):
             return self._run(self._calls.predict(what))
         return self._run(self._calls.predict_all(what))
@@ -152,7 +159,9 @@ class AsyncClient:
 
         Raises:
             OSError: a file cannot be read.
+            TypeError: it is text.
         """
+        _refuse_text(what)
         if isinstance(what, bytes | Path | Mapping):
             return await self._run(self._calls.predict(what))
         return await self._run(self._calls.predict_all(what))

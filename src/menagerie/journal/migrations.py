@@ -26,6 +26,10 @@ def _add_failures(connection: Connection) -> None:
 STEPS: tuple[Callable[[Connection], None], ...] = (_create, _add_failures)
 
 
+class _Raced(Exception):
+    """Another process has taken this step since it was looked at."""
+
+
 def version_of(connection: Connection) -> int:
     """The version of a database's schema; 0 when it holds none."""
     if not inspect(connection).has_table(schema_version.name):
@@ -44,7 +48,7 @@ def prepare(engine: Engine, writer: Engine) -> None:
     try:
         with writer.begin() as connection:
             _migrate(connection)
-    except (IntegrityError, ProgrammingError):  # on PostgreSQL another process may create the same tables meanwhile
+    except (IntegrityError, ProgrammingError, _Raced):  # on PostgreSQL another process may do the same meanwhile
         if not _is_current(engine):
             raise
 
@@ -61,6 +65,9 @@ def _is_current(engine: Engine) -> bool:
 
 
 def _migrate(connection: Connection) -> None:
-    for step in STEPS[version_of(connection) :]:
-        step(connection)
-        connection.execute(update(schema_version).values(version=schema_version.c.version + 1))
+    for version in range(version_of(connection), len(STEPS)):
+        STEPS[version](connection)
+        table = schema_version.c
+        moved = connection.execute(update(schema_version).where(table.version == version).values(version=version + 1))
+        if moved.rowcount != 1:
+            raise _Raced

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import StatementError
 from sqlalchemy.schema import CreateTable
@@ -106,3 +106,15 @@ def test_tables_and_insert_compile_for_postgresql() -> None:
     assert "seq BIGSERIAL NOT NULL" in tables["predictions"]
     assert "TIMESTAMP WITH TIME ZONE" in tables["feedback"]
     assert "ON CONFLICT (id) DO NOTHING" in str(insert_once("postgresql").compile(dialect=dialect))
+
+
+def test_a_step_that_another_process_took_meanwhile_is_not_counted_twice(tmp_path: Path, monkeypatch) -> None:
+    """As on PostgreSQL, where the version may be read before the other commits and raised after it."""
+    journal = opened(tmp_path)
+    journal.close()
+    monkeypatch.setattr(migrations, "version_of", lambda connection: 1)
+    monkeypatch.setattr(migrations, "STEPS", (migrations.STEPS[0], lambda connection: None))
+    engine = create_engine(f"sqlite:///{tmp_path / 'journal.db'}")
+    with pytest.raises(migrations._Raced), engine.begin() as connection:
+        migrations._migrate(connection)
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 2
