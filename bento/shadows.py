@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from menagerie.inference.batcher import Batcher
 from menagerie.inference.predictor import Answer, Input, Keep, Predictor
+from menagerie.inference.reading import answer_each
 from menagerie.pictures import PictureStore
 from menagerie.records import new_id
 
@@ -109,12 +110,4 @@ class Shadows:
             self._failed(one.predictor, error)
 
     def _score(self, predictor: Predictor, several: Sequence[Shadowed]) -> list[Answer | Exception]:
-        inputs: list[Input | Exception] = []
-        for one in several:
-            try:
-                inputs.append(one.input(self._pictures))
-            except Exception as error:  # of this one alone
-                inputs.append(error)
-        usable = [one for one in inputs if isinstance(one, Input)]
-        answers = iter(predictor.answer(usable, self._keep, self._pictures) if usable else [])
-        return [next(answers) if isinstance(one, Input) else one for one in inputs]
+        return answer_each(predictor, several, lambda one: one.input(self._pictures), self._keep, self._pictures)

@@ -42,7 +42,7 @@ STATED = {"10 points worse": 0.85, "10 % failures": 0.999}  # stopped, as docs/o
 
 def figures(variant: str = "challenger", **facts: object) -> VariantFigures:
     fine = {"requests": 100, "failures": 0, "labelled": 0, "right": 0, "latency_p50_ms": 5.0, "latency_p95_ms": 10.0}
-    return VariantFigures(variant, "1", "f" * 64, mean_confidence=0.9, **(fine | facts))  # type: ignore[arg-type]
+    return VariantFigures(variant, "1", "f" * 64, mean_confidence=0.9, **(fine | facts))  # type: ignore[arg-type]  # of mixed types
 
 
 def pairs(better: int = 0, worse: int = 0, both: int = 0, unlabelled: int = 0) -> Paired:

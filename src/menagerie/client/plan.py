@@ -52,7 +52,8 @@ class Patience:
     def wait(self, attempts: int) -> float:
         """Seconds to wait after so many attempts: at random up to the limit, so that clients that failed together do
         not come back together."""
-        return random.uniform(0, min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, DOUBLINGS)))  # noqa: S311
+        limit = min(self.longest_wait, self.first_wait * 2.0 ** min(attempts - 1, DOUBLINGS))
+        return random.uniform(0, limit)  # noqa: S311  (no secret: nobody gains by guessing a wait)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ Only what is light goes this way. Whatever takes longer is prepared before it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from menagerie.inference.predictor import Answer, Input, Keep, Predictor
 from menagerie.pictures import PictureStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +32,25 @@ def read_and_answer(
     Returns:
         an answer for each item, in order; the refusal of one that cannot be taken, which leaves no prediction behind.
     """
-    read = [_read(predictor, item, pictures) if isinstance(item, Unread) else item for item in items]
-    inputs = [one for one in read if isinstance(one, Input)]
-    answers = iter(predictor.answer(inputs, keep, pictures) if inputs else [])
-    return [next(answers) if isinstance(one, Input) else one for one in read]
 
-
-def _read(predictor: Predictor, item: Unread, pictures: PictureStore) -> Input | Exception:
-    try:
+    def read(item: Input | Unread) -> Input:
+        if isinstance(item, Input):
+            return item
         return predictor.prepare(item.raw, item.client, pictures, item.began)
-    except Exception as error:  # whatever it is, it belongs to this one alone
-        return error
+
+    return answer_each(predictor, items, read, keep, pictures)
+
+
+def answer_each(
+    predictor: Predictor, items: Sequence[T], read: Callable[[T], Input], keep: Keep, pictures: PictureStore
+) -> list[Answer | Exception]:
+    """`Predictor.answer` for what can be read, all in one batch; for each of the others why it cannot, in its place."""
+    found: list[Input | Exception] = []
+    for item in items:
+        try:
+            found.append(read(item))
+        except Exception as error:  # whatever it is, it belongs to this one alone
+            found.append(error)
+    inputs = [one for one in found if isinstance(one, Input)]
+    answers = iter(predictor.answer(inputs, keep, pictures) if inputs else [])
+    return [next(answers) if isinstance(one, Input) else one for one in found]
