@@ -33,7 +33,7 @@ from benchmarks._release import channel_of, promote
 from menagerie.artefact import Artefact, load_artefact
 from menagerie.errors import MenagerieError
 from menagerie.inference.confidence import Confidence
-from menagerie.inference.runtime import load_runtime
+from menagerie.inference.runtime import BATCH_TOLERANCE, batch_tolerance, choose, load_runtime
 from menagerie.kinds import make_kind
 from menagerie.releases import ReleaseChannel
 
@@ -41,12 +41,11 @@ VERSIONS = ("1", "2", "3")  # of these seeds; of two the service would keep the 
 CONNECTIONS = 16
 PICTURES = 64  # different ones that are posted in turn
 WARM_UP, BEFORE, PAUSE = 3.0, 10.0, 2.0  # seconds: not counted; without a swap; after each swap
-AROUND = 1.0  # seconds on either side of a swap that count as its window
+AFTER = 1.0  # seconds after the first answer of a version that still count as its swap
 PATIENCE = 60.0  # seconds for a version to answer once it was promoted
 # How far a probability may be from what its version gives in process: with other inputs in its batch, a quantised or
 # bfloat16 forward pass rounds another way.
-TOLERANCE = 0.01
-APART = 5 * TOLERANCE  # by how much the versions disagree on each posted picture, at least
+APART = 5 * max(BATCH_TOLERANCE.values())  # by how much the versions disagree on each posted picture, at least
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def client(versions: Versions, server: Server, folder: Path) -> Iterator[Path]:
         connections=CONNECTIONS,
         fingerprints=fingerprints,
         expected=versions.expected(),
-        tolerance=TOLERANCE,
+        tolerance=max(batch_tolerance(choose(one.manifest).precision) for one in versions.artefacts.values()),
     )
     task, answers = folder / "work.json", folder / "answers.jsonl"
     task.write_text(json.dumps(asdict(work)), encoding="utf-8")
@@ -148,7 +147,7 @@ def swap_all(channel: ReleaseChannel, versions: Versions, server: Server, count:
 
 
 def summary(moves: Sequence[tuple[str, float]], requests: Sequence[Request], began: float) -> dict[str, Any]:
-    """The last line.
+    """The last line. A swap is under way from its release, so that fetching, compiling and warming are within it.
 
     Args:
         moves: versions and when they were promoted, in order.
@@ -156,11 +155,11 @@ def summary(moves: Sequence[tuple[str, float]], requests: Sequence[Request], beg
         began: when the time without swaps began; it ended with the first move.
     """
     swaps = [
-        min(one.ended for one in requests if one.version == version and one.began >= promoted)
+        (promoted, min(one.ended for one in requests if one.version == version and one.began >= promoted) + AFTER)
         for version, promoted in moves
     ]
     before = [one for one in requests if began <= one.began and one.ended <= moves[0][1]]
-    around = [one for one in requests if any(one.began <= at + AROUND and one.ended >= at - AROUND for at in swaps)]
+    during = [one for one in requests if any(one.began <= end and one.ended >= start for start, end in swaps)]
     outcomes = [one.outcome for one in requests]
     return {
         "swaps": len(swaps),
@@ -168,7 +167,7 @@ def summary(moves: Sequence[tuple[str, float]], requests: Sequence[Request], beg
         "failed": outcomes.count("failed"),
         "wrong_version": outcomes.count("wrong"),
         "p99_before_ms": _p99_ms(before),
-        "p99_swap_ms": _p99_ms(around),
+        "p99_swap_ms": _p99_ms(during),
     }
 
 

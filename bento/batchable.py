@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
@@ -17,7 +18,7 @@ from typing import Generic, NoReturn, TypeVar
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, NonBlockSema
 
 from menagerie.errors import Overloaded
-from menagerie.inference.batcher import Batcher
+from menagerie.inference.batcher import Batcher, Unanswered
 
 G = TypeVar("G", bound=Hashable)
 Item = TypeVar("Item")
@@ -28,6 +29,7 @@ R = TypeVar("R")
 class _Job(Generic[G, Item]):
     group: G
     item: Item
+    taken: float | None = None  # when a batch took it up, of time.monotonic
 
 
 class _Dropped(Exception):
@@ -88,6 +90,7 @@ class Batchable(Generic[G, Item, R]):
         """Run an item.
 
         Raises:
+            Unanswered: a batch had it for most of `patience` and nothing came.
             Overloaded: the queue is full, the batcher is closed, or nothing came within `patience`.
         """
         with self._changed:
@@ -105,9 +108,11 @@ class Batchable(Generic[G, Item, R]):
         except _Dropped:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise asyncio.CancelledError from None  # by the caller: the dispatcher takes it for its own
-            raise Overloaded(
-                "the service is stopping" if self._closed else "no answer in time; try again later"
-            ) from None
+            if self._closed:
+                raise Overloaded("the service is stopping") from None
+            # Kept by a batch for most of its time, not by the queue: that is the model's doing.
+            kept = job.taken is not None and time.monotonic() - job.taken > self._patience / 2
+            raise (Unanswered if kept else Overloaded)("no answer in time; try again later") from None
         finally:
             self._queued.discard(job)
             with self._changed:
@@ -131,6 +136,7 @@ class Batchable(Generic[G, Item, R]):
         groups: dict[G, list[_Job[G, Item]]] = {}
         for job in jobs:
             if job in self._queued:
+                job.taken = time.monotonic()
                 groups.setdefault(job.group, []).append(job)
         self._queued.difference_update(jobs)
         found: dict[_Job[G, Item], R | Exception] = {}

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bento.host import Host
-from bento.requests import media_type, read_body
+from bento.requests import Inputs, media_type
 from bento.responses import json_response
 from bento.routes import answered
-from bento.scoring import scored_inputs
+from bento.scoring import FORMS, scored_inputs
 from menagerie.errors import UnsupportedMedia
 
 SAME = {"/infer": "/predict", "/model-info": "/model"}
@@ -28,11 +28,17 @@ def compat_routes(host: Host, own: Sequence[Route]) -> list[Route]:
 
     async def invocations(request: Request) -> Response:
         traffic = host.traffic(request.query_params.get("problem"))
-        if media_type(request) != "application/json":
+        spec = traffic.champion.artefact.manifest.input
+        declared = media_type(request)
+        if declared == "text/csv" and spec.kind == "image":
+            raise UnsupportedMedia("a picture is nothing for CSV: send it as application/json, in base64")
+        if declared != "application/json":
             raise UnsupportedMedia("send MLflow's scoring protocol as application/json")
-        body = await read_body(request)
-        raws = await host.decode(scored_inputs, body, traffic.champion.artefact.manifest.input)
-        return await answered(host, request, traffic, raws, several=True)
+
+        async def parse(body: bytes) -> Inputs:
+            return await host.parse(scored_inputs, body, spec), True
+
+        return await answered(host, request, traffic, parse)
 
     by_path = {route.path: route for route in own}
     return [
@@ -67,8 +73,8 @@ def describe(paths: dict[str, Any]) -> None:
     paths["/invocations"] = {
         "post": {
             "summary": "Classify by MLflow's scoring protocol",
-            "description": "Exactly one of the members. An example is a picture in base64, alone or in a column "
-            "`image`, or the model's own input, uint8 [size, size, 3]; of a table a row.",
+            "description": "Exactly one of the forms; `params` must be empty. An example is a picture in base64, alone "
+            "or in a column `image`, or the model's own input, uint8 [size, size, 3]; of a table a row.",
             "parameters": problem,
             "requestBody": {"required": True, "content": {"application/json": {"schema": _SCORING}}},
             "responses": {
@@ -84,8 +90,7 @@ def describe(paths: dict[str, Any]) -> None:
 
 _SCORING = {
     "type": "object",
-    "minProperties": 1,
-    "maxProperties": 1,
+    "oneOf": [{"required": [form]} for form in FORMS],
     "additionalProperties": False,
     "properties": {
         "instances": {"type": "array"},
@@ -96,5 +101,6 @@ _SCORING = {
             "required": ["columns", "data"],
             "properties": {"columns": {"type": "array"}, "data": {"type": "array"}, "index": {"type": "array"}},
         },
+        "params": {"type": ["object", "null"], "maxProperties": 0},
     },
 }

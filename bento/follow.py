@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from menagerie.artefact import Artefact, load_artefact
+from menagerie.artefact import MANIFEST, Artefact, load_artefact
 from menagerie.errors import ArtefactError, MenagerieError
 from menagerie.inference.predictor import Predictor, Variant, load_predictor
 from menagerie.inference.traffic import Traffic
@@ -27,7 +27,7 @@ from menagerie.releases import ReleaseChannel
 logger = logging.getLogger("bentoml.menagerie")
 
 Source = Literal["channel", "copy", "packed"]
-COPIES_KEPT = 4  # local artefacts beside those in use, so that a rollback needs no download
+COPIES_KEPT = 4  # local artefacts of a problem beside the one in use, so that a rollback needs no download
 
 
 @dataclass
@@ -222,7 +222,8 @@ class Follower:
 
     def _swap(self, predictor: Predictor) -> None:
         self._hosted.traffic = Traffic(predictor)
-        logger.info("%s: version %s serves now", predictor.problem, predictor.ref.version)
+        name, runtime = predictor.ref.version, predictor.runtime
+        logger.info("%s: version %s serves now, by %s on %s", predictor.problem, name, runtime.form, runtime.device)
         self._swaps.done(predictor)
 
     def _fall_back(self) -> None:
@@ -255,16 +256,25 @@ class Follower:
         try:
             draft.write_text(json.dumps({"problem": self._hosted.problem, **vars(ref)}), encoding="utf-8")
             draft.replace(self._last)
-            self._forget_oldest()
+            self._forget_oldest(ref)
         except OSError as error:  # a full disk: serving goes on
             logger.warning("%s: the local copy cannot be noted: %s", self._hosted.problem, error)
 
-    def _forget_oldest(self) -> None:
-        named = {
-            json.loads(note.read_text(encoding="utf-8"))["fingerprint"] for note in self._copies.glob("last-*.json")
-        }
-        others = [path for path in self._copies.iterdir() if path.is_dir() and path.name not in named]
+    def _forget_oldest(self, ref: ModelRef) -> None:
+        """Of this problem's copies; and of folders that cannot be read as any problem's, which may be half fetched."""
+        of_whom: dict[str | None, list[Path]] = {self._hosted.problem: [], None: []}
+        for path in self._copies.iterdir():
+            if path.is_dir() and path.name != ref.fingerprint:
+                of_whom.setdefault(_problem_of(path), []).append(path)
         loaded = {one.ref.fingerprint for one in self._hosted.loaded}
-        others.sort(key=lambda path: (path.name in loaded, path.stat().st_mtime), reverse=True)
-        for path in others[COPIES_KEPT:]:
-            shutil.rmtree(path, ignore_errors=True)
+        for others in (of_whom[self._hosted.problem], of_whom[None]):
+            others.sort(key=lambda path: (path.name in loaded, path.stat().st_mtime), reverse=True)
+            for path in others[COPIES_KEPT:]:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _problem_of(copy: Path) -> str | None:
+    try:
+        return str(json.loads((copy / MANIFEST).read_text(encoding="utf-8"))["problem"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bento import metrics
-from bento.answering import Answering
+from bento.answering import Answering, Spans
 from bento.events import Announcer
 from bento.follow import Follower, Hosted, Swaps
+from bento.slow_answers import SlowAnswers
+from bento.variants import variants
 from menagerie.artefact import load_artefact
 from menagerie.errors import ArtefactError, ConfigurationError, Overloaded, UnknownPrediction
 from menagerie.inference.predictor import Predictor
@@ -61,15 +63,16 @@ class Host(Answering):
     Args:
         settings: of the process.
         packed: where a built Bento has its model; need not exist.
+        spans: told of each request.
 
     Raises:
         ConfigurationError: a setting cannot be used.
     """
 
-    def __init__(self, settings: Settings, packed: Path) -> None:
+    def __init__(self, settings: Settings, packed: Path, spans: Spans | None = None) -> None:
         own = packed_problem(packed)
         self.hosted = {name: Hosted(name) for name in hosted_problems(settings, own)}
-        super().__init__(settings, open_journal(), open_pictures())
+        super().__init__(settings, open_journal(), open_pictures(), spans)
         self.channel = open_channel(self.journal)
         self.copies = settings.home / "serving"
         self.copies.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,7 @@ class Host(Answering):
             )
             for name, hosted in self.hosted.items()
         }
+        self.journaled = SlowAnswers(self._journaled, self.chore)
         self._replaying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -189,7 +193,7 @@ class Host(Answering):
         loaded = [(hosted, hosted.predictor) for hosted in self.hosted.values()]
         return [
             ("menagerie_queue_depth", "Inputs waiting for a batch", [({}, self.waiting)]),
-            ("menagerie_under_way", "Inputs being answered", [({}, self._under_way)]),
+            ("menagerie_under_way", "Inputs being answered", [({}, self.admission.under_way)]),
             (
                 "menagerie_journal_dropped_total",
                 "Predictions neither journaled nor spooled",
@@ -248,6 +252,11 @@ class Host(Answering):
                 include={"backbone", "precision", "data_fingerprint", "git_commit", "run_id", "created_at"},
             )
         return facts
+
+    def _journaled(self, problem: str) -> dict[str, Any]:
+        """What the journal says of a problem; takes the longer, the more is in it."""
+        counts = self.journal.counts(problem, quorum=self.settings.quorum)
+        return counts | {"variants": variants(self.journal, problem, self.settings.quorum)}
 
     async def _replay(self) -> None:
         while True:

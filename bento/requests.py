@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -18,6 +19,8 @@ from menagerie.errors import MalformedRequest, TooLarge, UnsupportedMedia
 from menagerie.settings import Settings
 
 IMAGES_MAX = 32
+JSON_MAX = 64 << 10  # bytes that are parsed where the event loop waits for it: less than a millisecond
+Inputs = tuple[list[bytes], bool]  # raw inputs, and whether the answer is a list, even of one
 RAW_TYPES = ("image/", "application/octet-stream")
 
 # The form that browsers, curl and HTTP libraries send for one file. Whatever differs is left to the full parser.
@@ -58,11 +61,15 @@ async def read_json(request: Request, allowed: Collection[str], *, required: Col
 
     Raises:
         UnsupportedMedia: another type was declared.
+        TooLarge: more than `JSON_MAX` bytes.
         MalformedRequest: not such an object.
     """
     if media_type(request) != "application/json":
         raise UnsupportedMedia("send JSON, declared as application/json")
-    return check_members(parse_json(await read_body(request)), allowed, required)
+    body = await read_body(request)
+    if len(body) > JSON_MAX:
+        raise TooLarge(f"the JSON is larger than {JSON_MAX} bytes")
+    return check_members(parse_json(body), allowed, required)
 
 
 def parse_json(body: bytes) -> object:
@@ -98,15 +105,24 @@ def check_members(value: object, allowed: Collection[str], required: Collection[
     return value
 
 
-async def read_form(request: Request, limit: int) -> bytes:
+async def whole(body: bytes) -> Inputs:
+    """A body that is the input itself."""
+    return [body], False
+
+
+async def file_in(headers: Headers, body: bytes, *, limit: int) -> Inputs:
     """The one file of a multipart form, in its field `image`. Its name and declared type are ignored.
+
+    Args:
+        headers: the boundary is in them.
+        body: of at most `limit` bytes.
+        limit: as the service has it.
 
     Raises:
         MalformedRequest: broken framing, or other parts than that one.
     """
-    body = await read_body(request)
-    if (file := only_file(request.headers.get("content-type", ""), body)) is not None:
-        return file
+    if (file := only_file(headers.get("content-type", ""), body)) is not None:
+        return [file], False
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
@@ -115,14 +131,14 @@ async def read_form(request: Request, limit: int) -> bytes:
         spool_max_size = limit + 1  # the body is in memory already: no copy on the disk
 
     try:
-        form = await InMemory(request.headers, stream(), max_files=1, max_fields=0).parse()
+        form = await InMemory(headers, stream(), max_files=1, max_fields=0).parse()
     except (MultiPartException, ValueError, LookupError) as error:
         raise MalformedRequest(f"not a multipart form that is taken here: {error}") from None
     try:
         parts = form.multi_items()
         if [name for name, _ in parts] != ["image"] or isinstance(parts[0][1], str):
             raise MalformedRequest("the form must hold one file, in the field 'image'")
-        return await parts[0][1].read()
+        return [await parts[0][1].read()], False
     finally:
         await form.close()
 
@@ -143,8 +159,8 @@ def only_file(declared: str, body: bytes) -> bytes | None:
     return body[part.end() : -len(tail)]
 
 
-def images_in(body: bytes) -> tuple[list[bytes], bool]:
-    """The pictures in a JSON body and whether it asked for several.
+def images_in(body: bytes) -> Inputs:
+    """The pictures in a JSON body.
 
     Raises:
         MalformedRequest, UnsupportedMedia, TooLarge: says what is wrong.
@@ -164,7 +180,7 @@ def images_in(body: bytes) -> tuple[list[bytes], bool]:
     return [picture(one) for one in several], True
 
 
-def features_in(body: bytes) -> list[bytes]:
+def features_in(body: bytes) -> Inputs:
     """The table row in a JSON body, as the bytes a tabular kind decodes.
 
     Raises:
@@ -173,7 +189,7 @@ def features_in(body: bytes) -> list[bytes]:
     row = check_members(parse_json(body), ("features",), ("features",))["features"]
     if not isinstance(row, dict):
         raise MalformedRequest("features must be an object of numbers by column")
-    return [json.dumps(row, sort_keys=True).encode()]
+    return [json.dumps(row, sort_keys=True).encode()], False
 
 
 def picture(text: object) -> bytes:

@@ -27,11 +27,13 @@ def scored_inputs(body: bytes, spec: ImageInput | TabularInput) -> list[bytes]:
     Raises:
         MalformedRequest, UnsupportedMedia, TooLarge, UnusableInput: says what is wrong.
     """
-    forms = check_members(parse_json(body), tuple(_FORMS))
+    forms = check_members(parse_json(body), (*FORMS, "params"))
+    if forms.pop("params", None):
+        raise MalformedRequest("params must be empty: there is nothing about a model here that a request may set")
     if len(forms) != 1:
-        raise MalformedRequest(f"send exactly one of {', '.join(_FORMS)}")
+        raise MalformedRequest(f"send exactly one of {', '.join(FORMS)}")
     ((form, value),) = forms.items()
-    examples = _FORMS[form](value)
+    examples = FORMS[form](value)
     if not examples:
         raise MalformedRequest(f"{form} holds no example")
     if len(examples) > IMAGES_MAX:
@@ -72,7 +74,7 @@ def _dataframe_split(value: object) -> list[Any]:
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-_FORMS: Mapping[str, Callable[[object], list[Any]]] = {
+FORMS: Mapping[str, Callable[[object], list[Any]]] = {
     "instances": _instances,
     "inputs": _inputs,
     "dataframe_records": _dataframe_records,

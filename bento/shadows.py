@@ -1,6 +1,6 @@
 """Scoring by a challenger of what the champion has answered: later, for nobody, and only while nothing waits.
 
-What cannot be scored without holding up requests is dropped and counted.
+What cannot be scored without holding up requests, or would take too much memory to wait, is dropped and counted.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from menagerie.inference.batcher import Batcher
 from menagerie.inference.predictor import Answer, Input, Keep, Predictor
@@ -18,6 +18,7 @@ from menagerie.pictures import PictureStore
 from menagerie.records import new_id
 
 WAITING_MAX = 64
+WAITING_BYTES = 32 << 20  # of all that wait; one alone may have more
 AT_ONCE = 4  # small, so that a request that arrives meanwhile soon has the processor
 GLANCE = 0.01  # seconds between two looks whether nothing waits
 
@@ -31,7 +32,12 @@ class Shadowed:
     raw: bytes | None  # where the challenger prepares its inputs otherwise
     prepared: float  # seconds it took to read and prepare
 
-    def input(self, pictures: PictureStore) -> Input:
+    @property
+    def size(self) -> int:
+        """Bytes it takes to wait."""
+        return self.answered.model_input.nbytes + len(self.raw or b"")
+
+    def input(self, pictures: PictureStore, prediction_id: str) -> Input:
         """The input as the challenger takes it. Its latency leaves out how long it waited for a quiet moment.
 
         Raises:
@@ -39,14 +45,22 @@ class Shadowed:
         """
         now, client = time.perf_counter(), self.answered.client
         if self.raw is None:
-            one = replace(self.answered, id=new_id(), began=now - self.prepared)
+            one = replace(self.answered, id=prediction_id, began=now - self.prepared)
         else:
-            one = self.predictor.prepare(self.raw, client, pictures, now)
+            one = self.predictor.prepare(self.raw, client, pictures, now, prediction_id)
         return replace(one, at=self.answered.at, held=None)
 
 
+@dataclass(frozen=True, eq=False)
+class _Scoring:
+    """One that is scored now, as the prediction of this id."""
+
+    one: Shadowed
+    id: str = field(default_factory=new_id)
+
+
 class Shadows:
-    """A queue of at most `WAITING_MAX`, for one event loop, and one thread of its own to score on.
+    """A queue of at most `WAITING_MAX` and `WAITING_BYTES`, for one event loop, and one thread of its own to score on.
 
     Args:
         keep: journals predictions.
@@ -54,6 +68,7 @@ class Shadows:
         busy: whether requests wait.
         scored: told of each prediction.
         failed: told of what could not be given.
+        let_go: told the id of each prediction that comes too late, if at all.
         dropped: told the problem of each input that is not scored.
         patience: seconds after which nothing is awaited any more.
     """
@@ -66,22 +81,26 @@ class Shadows:
         busy: Callable[[], bool],
         scored: Callable[[Predictor, Answer], None],
         failed: Callable[[Predictor, Exception], None],
+        let_go: Callable[[str], None],
         dropped: Callable[[str], None],
         patience: float,
     ) -> None:
         self._keep, self._pictures = keep, pictures
-        self._busy, self._scored, self._failed, self._dropped = busy, scored, failed, dropped
+        self._busy, self._scored, self._failed = busy, scored, failed
+        self._let_go, self._dropped = let_go, dropped
         self._waiting: deque[Shadowed] = deque()
         self._pumping: asyncio.Task[None] | None = None
-        self._batcher: Batcher[Predictor, Shadowed, Answer] = Batcher(
+        self._batcher: Batcher[Predictor, _Scoring, Answer] = Batcher(
             self._score, threads=1, batch_max=AT_ONCE, max_waiting=WAITING_MAX, patience=patience
         )
 
     def add(self, several: Sequence[Shadowed]) -> None:
         """Score them when nothing else is to be done; from the event loop."""
+        held = sum(one.size for one in self._waiting)
         for one in several:
-            if len(self._waiting) < WAITING_MAX:
+            if len(self._waiting) < WAITING_MAX and (not self._waiting or held + one.size <= WAITING_BYTES):
                 self._waiting.append(one)
+                held += one.size
             else:
                 self._dropped(one.predictor.problem)
         if self._waiting and (self._pumping is None or self._pumping.done()):
@@ -104,10 +123,15 @@ class Shadows:
             await asyncio.gather(*(self._ask(one) for one in chunk))
 
     async def _ask(self, one: Shadowed) -> None:
+        scoring = _Scoring(one)
         try:
-            self._scored(one.predictor, await self._batcher.ask(one.predictor, one))
+            self._scored(one.predictor, await self._batcher.ask(one.predictor, scoring))
         except Exception as error:  # whatever it is: no request may suffer from it
+            self._let_go(scoring.id)
             self._failed(one.predictor, error)
 
-    def _score(self, predictor: Predictor, several: Sequence[Shadowed]) -> list[Answer | Exception]:
-        return answer_each(predictor, several, lambda one: one.input(self._pictures), self._keep, self._pictures)
+    def _score(self, predictor: Predictor, several: Sequence[_Scoring]) -> list[Answer | Exception]:
+        def read(scoring: _Scoring) -> Input:
+            return scoring.one.input(self._pictures, scoring.id)
+
+        return answer_each(predictor, several, read, self._keep, self._pictures)

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from bento.answering import Spans
 from bento.host import Host
 from bento.otlp import OtlpJsonExporter
-from menagerie.inference.predictor import Answer, Input, Predictor
-from menagerie.inference.reading import Unread
+from menagerie.inference.predictor import Answer, Predictor
 from menagerie.settings import Settings
-
-T = TypeVar("T")
 
 
 def open_provider(url: str) -> TracerProvider:
@@ -32,33 +30,21 @@ def open_provider(url: str) -> TracerProvider:
     return provider
 
 
-class TracedHost(Host):
-    """A host that tells where the time of a request goes: `decode`, `batch` (waiting for it, and the model) and
-    `journal` (from the model's numbers to the answer: the commit and the way back)."""
+class RequestSpans(Spans):
+    """Tells where the time of a request goes: `decode`, `batch` (waiting for it, the model, and the reading of what is
+    light) and `journal` (from the model's numbers to the answer: the commit and the way back)."""
 
-    def __init__(self, settings: Settings, packed: Path, url: str) -> None:
-        super().__init__(settings, packed)
-        self._provider = open_provider(url)
-        self.tracer: trace.Tracer = self._provider.get_tracer("menagerie")
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
 
-    async def stop(self) -> None:
-        """As the host; then send the spans that are left."""
-        await super().stop()
-        await asyncio.to_thread(self._provider.shutdown)
+    def reading(self) -> AbstractContextManager[object]:
+        """A span around it."""
+        return self._tracer.start_as_current_span("decode")
 
-    async def decode(self, work: Callable[..., T], *arguments: object) -> T:
-        """As the host, in a span."""
-        with self.tracer.start_as_current_span("decode"):
-            return await super().decode(work, *arguments)
-
-    def _read_in_batch(self, raw: bytes) -> bool:
-        return False  # so that `decode` has its span
-
-    async def _run(self, predictor: Predictor, one: Input | Unread) -> Answer:
-        asked = time.time_ns()
-        answer = await super()._run(predictor, one)
+    def ran(self, predictor: Predictor, answer: Answer, asked: int, began: float) -> None:
+        """Two spans, from what is known now."""
         answered = time.time_ns()
-        since = (time.perf_counter() - one.began) * 1000 - answer.latency_ms  # its latency ends before it is journaled
+        since = (time.perf_counter() - began) * 1000 - answer.latency_ms  # its latency ends before it is journaled
         computed = max(asked, answered - int(since * 1e6))
         about = {
             "menagerie.problem": predictor.problem,
@@ -67,7 +53,20 @@ class TracedHost(Host):
         }
         self._span("batch", asked, computed, about)
         self._span("journal", computed, answered, {"menagerie.journaled": answer.journaled})
-        return answer
 
     def _span(self, name: str, start: int, end: int, about: dict[str, Any]) -> None:
-        self.tracer.start_span(name, start_time=start, attributes=about).end(end)
+        self._tracer.start_span(name, start_time=start, attributes=about).end(end)
+
+
+class TracedHost(Host):
+    """A host whose requests have spans. They go no other way than those of any host."""
+
+    def __init__(self, settings: Settings, packed: Path, url: str) -> None:
+        self._provider = open_provider(url)
+        self.tracer: trace.Tracer = self._provider.get_tracer("menagerie")
+        super().__init__(settings, packed, RequestSpans(self.tracer))
+
+    async def stop(self) -> None:
+        """As the host; then send the spans that are left."""
+        await super().stop()
+        await asyncio.to_thread(self._provider.shutdown)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import takewhile
+from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 
 from flows.events import announce
 from flows.promote import (
@@ -24,16 +30,24 @@ from flows.promote import (
     weigh,
 )
 from menagerie.canary import Accuracy, Counts, Outcome, Step, StepFigures, decide, estimate, step_of, steps_of
-from menagerie.errors import ConfigurationError, ConflictError, Overloaded
+from menagerie.errors import ArtefactError, ConfigurationError, ConflictError, Overloaded
 from menagerie.journal import open_journal
+from menagerie.journal.backoff import BackOff
 from menagerie.problems import Problem, load_problem
-from menagerie.records import MODEL_ROLLED_BACK, ModelRef, Pointer, PointerMove, VariantFigures
+from menagerie.records import MODEL_ROLLED_BACK, ModelRef, Pointer, PointerMove, VariantFigures, now
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
 from menagerie.tracking import versions
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 WHO = "canary"
+DEPLOYMENT = "canary/canary"
 LOOK_SECONDS = 3.0  # between two looks at how far a step is
+PASSING = (Overloaded, ArtefactError)  # the journal is locked or away, the store of artefacts out of reach
+SILENT_MINUTES = 5.0  # without a look, after which nobody looks after a challenger any more
+GRACE_MINUTES = 15.0  # for the run that is to go on with it
 
 
 @flow(name="canary", flow_run_name="canary-{problem}")
@@ -47,6 +61,7 @@ def canary(problem: str = "sketches", after_drift: bool = False) -> dict[str, st
     loaded, channel = load_problem(problem), open_channel()
     if aliases_lag(loaded):
         follow_aliases(loaded)  # an earlier canary may have been cut between pointer and alias
+    _show_life(loaded)
     challenger, pointer = versions.version_of(loaded, "challenger"), channel.pointer(problem)
     if pointer.champion is None:
         raise ConfigurationError(f"{problem} has no champion to compare a challenger with: run `promote`")
@@ -93,21 +108,26 @@ def climb(problem: Problem, challenger: ModelRef, pointer: Pointer, standing: in
     channel = open_channel()
     try:
         for step in steps_of(problem.canary)[standing:]:
-            generation = pointer.generation
-            pointer = channel.route(problem.name, step.mode, step.percent, who=WHO, why=why, expected=generation)
+            name, generation = problem.name, pointer.generation
+            pointer = through_faults(
+                problem, channel.route, name, step.mode, step.percent, who=WHO, why=why, expected=generation
+            )
             outcome = watch(problem, pointer, step)
             why = f"{step}: {outcome.reason}"
             if outcome.action == "withdraw":
-                withdraw(problem, pointer, why)
-                return _ended(challenger, why)
+                break
+        else:
+            through_faults(problem, release, problem, challenger, WHO, why, pointer.generation)
+            follow_aliases_soon(problem)
+            return {"promoted": True, "version": challenger.version, "reason": why}
     except ConflictError:
         raise
     except Exception as error:  # whatever it is, nobody would look after what the challenger answers
-        withdraw(problem, pointer, f"the canary failed: {error!r}")
+        if through_faults(problem, channel.pointer, problem.name).champion != challenger:
+            withdraw(problem, pointer, f"the canary failed: {error!r}")
         raise
-    release(problem, challenger, WHO, why, pointer.generation)
-    follow_aliases(problem)
-    return {"promoted": True, "version": challenger.version, "reason": why}
+    withdraw(problem, pointer, why)
+    return _ended(challenger, why)
 
 
 def withdraw(problem: Problem, pointer: Pointer, why: str) -> Pointer:
@@ -116,12 +136,66 @@ def withdraw(problem: Problem, pointer: Pointer, why: str) -> Pointer:
     Raises:
         ConflictError: somebody else moved the pointer.
     """
-    after = open_channel().withdraw(problem.name, who=WHO, why=why, expected=pointer.generation)
+    expected = pointer.generation
+    after = through_faults(problem, open_channel().withdraw, problem.name, who=WHO, why=why, expected=expected)
     assert after.champion is not None
     get_run_logger().warning("version %s is withdrawn: %s", pointer.challenger and pointer.challenger.version, why)
     announce(MODEL_ROLLED_BACK, problem.name, version=after.champion.version, reason=why)
     follow_aliases_soon(problem)
     return after
+
+
+def take_up(problem: Problem) -> None:
+    """Look after a challenger whose canary gave it requests and was killed: have the deployment go on with it, once in
+    each step, or withdraw it where that does not come about. What others gave it is theirs."""
+    history = open_channel().history(problem.name)  # newest first
+    if not history or history[0].who != WHO or history[0].pointer.mode == "champion":
+        return
+    last = history[0]
+    silent = _minutes_since(max(last.at, _last_life(problem)))
+    if silent < SILENT_MINUTES:
+        return
+    why = f"no canary has looked after it for {silent:.0f} minutes"
+    try:
+        made = run_deployment(
+            DEPLOYMENT,
+            parameters={"problem": problem.name},
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"canary-{problem.name}-{last.at.isoformat()}",  # asked again, it is the same run
+        )
+    except ObjectNotFound:
+        why += f", and there is no deployment {DEPLOYMENT} to go on with it"
+    else:
+        run = cast("FlowRun", made)  # a coroutine only where there is a loop
+        asked = _minutes_since(run.created or now())
+        if asked < GRACE_MINUTES:
+            get_run_logger().warning("%s; run %s is to go on", why, run.name)
+            return
+        why += f", though run {run.name} was to go on {asked:.0f} minutes ago"
+    with suppress(ConflictError):  # somebody has looked after it meanwhile
+        withdraw(problem, last.pointer, why)
+
+
+def through_faults(problem: Problem, act: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """What `act` gives. While the journal is locked or away, or the store out of reach, it is tried again, at growing
+    pauses, for as long as a step waits for requests.
+
+    Raises:
+        Overloaded, ArtefactError: that did not do.
+    """
+    pause, end = BackOff(), time.monotonic() + 60 * problem.canary.patience_minutes
+    while True:
+        if pause.may_try():
+            _show_life(problem)
+            try:
+                return act(*given, **named)
+            except PASSING as error:
+                if time.monotonic() >= end:
+                    raise
+                get_run_logger().warning("%s: tried again", error)
+                pause.failed()
+        time.sleep(0.1)
 
 
 @task(task_run_name="{step} of {problem.name}", persist_result=False)
@@ -130,29 +204,22 @@ def watch(problem: Problem, pointer: Pointer, step: Step) -> Outcome:
 
     Raises:
         ConflictError: somebody else moved the pointer.
-        Overloaded: the journal could not be read until patience ended.
+        Overloaded, ArtefactError: journal or store could not be read until patience ended.
     """
     log, channel, began = get_run_logger(), open_channel(), time.monotonic()
-    challenger, patience = pointer.challenger, problem.canary.patience_minutes
-    history = channel.history(problem.name)  # newest first
+    challenger = pointer.challenger
+    history = through_faults(problem, channel.history, problem.name)  # newest first
     moves = [*takewhile(lambda move: _has_requests(move.pointer, challenger), history)]
     log.info("version %s: %s", challenger and challenger.version, step)
     while True:
-        minutes = (time.monotonic() - began) / 60
-        try:
-            if channel.pointer(problem.name).generation != pointer.generation:
-                raise ConflictError(f"{problem.name}: the pointer left generation {pointer.generation}")
-            outcome = look(problem, pointer, step, moves, minutes)
-        except Overloaded as error:
-            if minutes >= patience:
-                raise
-            log.warning("%s", error)
-        else:
-            if outcome.action != "wait":
-                told = f"{step}: {outcome.action} version {challenger.version if challenger else ''}"
-                create_table_artifact(table_of(outcome.checks), key=f"canary-{problem.name}", description=told)
-                log.info("%s: %s", told, outcome.reason)
-                return outcome
+        if through_faults(problem, channel.pointer, problem.name).generation != pointer.generation:
+            raise ConflictError(f"{problem.name}: the pointer left generation {pointer.generation}")
+        outcome = through_faults(problem, look, problem, pointer, step, moves, (time.monotonic() - began) / 60)
+        if outcome.action != "wait":
+            told = f"{step}: {outcome.action} version {challenger.version if challenger else ''}"
+            create_table_artifact(table_of(outcome.checks), key=f"canary-{problem.name}", description=told)
+            log.info("%s: %s", told, outcome.reason)
+            return outcome
         time.sleep(LOOK_SECONDS)
 
 
@@ -174,8 +241,8 @@ def gather_accuracy(problem: Problem, pointer: Pointer, moves: Sequence[PointerM
     groups, later = [], Counts(0, 0, 0, 0)
     for move in moves:  # newest first: what is counted since the next one began is taken off
         if move.pointer.mode == "split":
-            until_now = _labels(*_figures(problem, pointer, move.at))
-            groups.append(_less(until_now, later))
+            until_now = Counts.of(*_figures(problem, pointer, move.at))
+            groups.append(until_now.less(later))
             later = until_now
     channel = open_channel()
     references = [channel.fetch(fingerprint, artefacts()).reference() for fingerprint in fingerprints]
@@ -196,20 +263,29 @@ def _figures(
     return champion, challenger
 
 
-def _labels(champion: VariantFigures | None, challenger: VariantFigures | None) -> Counts:
-    old, new = ((one.labelled, one.right) if one else (0, 0) for one in (champion, challenger))
-    return Counts(*old, *new)
-
-
-def _less(whole: Counts, part: Counts) -> Counts:
-    """What is in `whole` and not in `part`; a label that was changed between the two may make that none."""
-    old, new = max(whole.champion - part.champion, 0), max(whole.challenger - part.challenger, 0)
-    old_right = min(max(whole.champion_right - part.champion_right, 0), old)
-    return Counts(old, old_right, new, min(max(whole.challenger_right - part.challenger_right, 0), new))
-
-
 def _has_requests(pointer: Pointer, challenger: ModelRef | None) -> bool:
     return pointer.mode != "champion" and pointer.challenger == challenger
+
+
+def _show_life(problem: Problem) -> None:
+    sign = _sign_of_life(problem)
+    with suppress(OSError):  # a full disk ends no canary
+        sign.parent.mkdir(parents=True, exist_ok=True)
+        sign.touch()
+
+
+def _last_life(problem: Problem) -> datetime:
+    """When a canary of this problem last looked."""
+    sign = _sign_of_life(problem)
+    return datetime.fromtimestamp(sign.stat().st_mtime if sign.exists() else 0, UTC)
+
+
+def _sign_of_life(problem: Problem) -> Path:
+    return get_settings().home / "cache" / f"canary-{problem.name}"
+
+
+def _minutes_since(moment: datetime) -> float:
+    return (now() - moment).total_seconds() / 60
 
 
 def _ended(ref: ModelRef | None, reason: str) -> dict[str, str | bool]:

@@ -20,6 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped
 from menagerie.settings import Settings
 
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+BENTOML_HOME = "BENTOML_HOME"
 SOCKET_MAX = 90  # the system's limit is 104 to 108, and supervisor adds its process id
 
 
@@ -45,9 +46,11 @@ def programs(settings: Settings) -> tuple[Program, ...]:
         (*python, "prefect", "worker", "start", "--pool", "local", "--type", "process"),
         at_once=False,  # its pool is made first
     )
+    # A service that starts empties the counters of `/metrics` there: so not where another one keeps its own.
+    apart = () if BENTOML_HOME in os.environ else ("env", f"{BENTOML_HOME}={settings.home / 'bentoml'}")
     service = Program(
         "service",
-        (*python, "bentoml", "serve", "bento.service:Classifier", *listen, str(settings.service_port)),
+        (*apart, *python, "bentoml", "serve", "bento.service:Classifier", *listen, str(settings.service_port)),
         group_stop=False,
         stop_seconds=int(settings.request_seconds) + 15,  # requests under way are answered first
     )

@@ -12,12 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Reference
+from menagerie.evaluation.ab import hypergeometric
 from menagerie.evaluation.comparison import discordant, tails
 from menagerie.evaluation.verdict import figure
 from menagerie.problems import Canary
@@ -45,6 +46,18 @@ class Counts:
     champion_right: int
     challenger: int
     challenger_right: int
+
+    @classmethod
+    def of(cls, champion: VariantFigures | None, challenger: VariantFigures | None) -> Self:
+        """Those of figures; of a version that had no request there are none."""
+        old, new = ((one.labelled, one.right) if one else (0, 0) for one in (champion, challenger))
+        return cls(*old, *new)
+
+    def less(self, part: Counts) -> Counts:
+        """What is here and not in `part`; a label that was changed between the two may make that none."""
+        old, new = max(self.champion - part.champion, 0), max(self.challenger - part.challenger, 0)
+        old_right = min(max(self.champion_right - part.champion_right, 0), old)
+        return Counts(old, old_right, new, min(max(self.challenger_right - part.challenger_right, 0), new))
 
 
 @dataclass(frozen=True)
@@ -198,21 +211,9 @@ def chance_of_worse(better: int, worse: int, groups: Sequence[Counts]) -> float:
     """
     chances = -np.diff(tails(better + worse), append=0.0)
     for one in groups:
-        chances = np.convolve(chances, _hypergeometric(one))
+        right = one.champion_right + one.challenger_right
+        chances = np.convolve(chances, hypergeometric(one.challenger, one.champion, right))
     return min(1.0, float(chances[: better + sum(one.challenger_right for one in groups) + 1].sum()))
-
-
-def _hypergeometric(one: Counts) -> NDArray[np.float64]:
-    """The chance of k right answers by the challenger, k from 0 to its number, were the two equal."""
-    total, right = one.champion + one.challenger, one.champion_right + one.challenger_right
-    logs = np.array([math.lgamma(k + 1) for k in range(total + 1)])
-
-    def choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.where((k >= 0) & (k <= n), logs[n] - logs[np.clip(k, 0, n)] - logs[np.clip(n - k, 0, n)], -np.inf)
-
-    hits = np.arange(one.challenger + 1)
-    ways = choose(one.challenger, hits) + choose(one.champion, right - hits)
-    return np.asarray(np.exp(ways - choose(total, np.array(right))))
 
 
 def difference(pairs: int, gain: int, groups: Sequence[Counts]) -> float:

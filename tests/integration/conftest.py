@@ -1,4 +1,4 @@
-"""A real Prefect server for the flows of this folder."""
+"""What tests of this folder share: a real Prefect server, and the release channel of a service in the test's home."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from menagerie.journal import Journal
+from menagerie.releases import ReleaseChannel
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,17 @@ def problems_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_facto
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path_factory.mktemp("bentos")))
     get_settings.cache_clear()
     return tmp_path
+
+
+@pytest.fixture
+def journal(home: Path) -> Iterator[Journal]:
+    """The journal of a service in `home`, with a spool apart from the service's own."""
+    made = Journal(f"sqlite:///{home / 'journal.db'}", home / "spool-of-the-test")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def channel(home: Path, journal: Journal) -> ReleaseChannel:
+    """What a service in `home` follows."""
+    return ReleaseChannel(f"file://{home / 'releases'}", journal)

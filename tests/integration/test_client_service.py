@@ -263,6 +263,17 @@ def test_invocations_refuses_wrong_rows_and_other_types(served):
         assert (answer.status_code, bool(error_code(answer))) == (status, True), (rows, answer.text)
     csv = served.client.post("/invocations", content=b"a,b\n1,2", headers={"Content-Type": "text/csv"})
     assert (csv.status_code, error_code(csv)) == (415, "unsupported_media")
+    assert "a picture is nothing for CSV" in csv.json()["error"]["message"]
+    rows = served.client.post(
+        "/invocations?problem=mushrooms", content=b"a,b\n1,2", headers={"Content-Type": "text/csv"}
+    )
+    assert (rows.status_code, error_code(rows)) == (415, "unsupported_media")
+    for nothing in ({}, None):
+        taken = served.client.post("/invocations?problem=mushrooms", json={"instances": [[3, 1]], "params": nothing})
+        assert taken.status_code == 200
+    params = served.client.post("/invocations?problem=mushrooms", json={"instances": [[3, 1]], "params": {"top": 3}})
+    assert (params.status_code, error_code(params)) == (400, "malformed")
+    assert "params must be empty" in params.json()["error"]["message"]
     assert served.client.get("/invocations").status_code == 405
     assert served.client.post("/invocations?problem=pets", json={"instances": ["x"]}).status_code == 503
 

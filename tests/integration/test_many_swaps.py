@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 
 from menagerie.artefact import Artefact, write_artefact
 from menagerie.inference.traffic import bucket
-from menagerie.journal import Journal
 from menagerie.records import ModelRef
 from menagerie.releases import ReleaseChannel
 from tests.helpers import Served, make_artefact, picture, serve
@@ -29,20 +27,6 @@ WINDOW = 10  # moves that are looked at to say what the process holds
 # much. A tiny model that stays takes half a megabyte or more, so that one kept of twelve would show in 1,000 swaps.
 MEMORY = 40 << 20
 LATE = 4 + (os.cpu_count() or 1)  # threads of the service's pools, which start when all others are first busy
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def channel(home: Path) -> Iterator[ReleaseChannel]:
-    journal = Journal(f"sqlite:///{home / 'journal.db'}", home / "spool-of-the-test")
-    yield ReleaseChannel(f"file://{home / 'releases'}", journal)
-    journal.close()
 
 
 @dataclass(frozen=True)

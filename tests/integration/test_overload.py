@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,11 @@ def small_service(folder: Path, **settings: object) -> Iterator[Served]:
         yield served
 
 
+def under_way(served: Served) -> int:
+    (line,) = re.findall(r"^menagerie_under_way (.+)$", served.client.get("/metrics").text, re.MULTILINE)
+    return int(float(line))
+
+
 def assert_refused(answer: httpx.Response) -> None:
     assert (answer.status_code, error_code(answer)) == (503, "overloaded")
     assert int(answer.headers["Retry-After"]) >= 1
@@ -54,6 +60,10 @@ def test_a_flood_gets_answers_and_refusals_and_nothing_else(tmp_path, batching):
     with small_service(tmp_path, batching=batching, batch_max=2) as served:
         with ThreadPoolExecutor(CLIENTS) as pool:
             floods = [pool.submit(flood, served) for _ in range(CLIENTS)]
+            inside = [under_way(served)]
+            while not all(one.done() for one in floods):
+                inside.append(under_way(served))
+        assert 0 < max(inside) <= BOUND
         answers = [answer for one in floods for answer in one.result()]
         good = [answer for answer in answers if answer.status_code == 200]
         for refusal in (answer for answer in answers if answer.status_code != 200):
@@ -70,7 +80,7 @@ def test_a_refusal_waits_for_nobody_and_who_was_let_in_is_answered(tmp_path):
     slow = picture(side=4000, form="PNG")  # takes a good part of a second to read
     with small_service(tmp_path) as served, ThreadPoolExecutor(BOUND) as pool:
         let_in = [pool.submit(served.predict, slow) for _ in range(BOUND)]
-        served.wait("all of them", lambda: f"menagerie_under_way {BOUND}.0" in served.client.get("/metrics").text)
+        served.wait("all of them", lambda: under_way(served) == BOUND)
         assert_refused(served.predict())
         assert not all(done.done() for done in let_in), "the refusal came after all the answers"
         assert [done.result(60).status_code for done in let_in] == [200] * BOUND

@@ -84,29 +84,34 @@ def test_a_collector_gets_a_span_for_each_request_and_what_took_its_time(tmp_pat
         answer = served.predict(headers=caller)
         assert answer.status_code == 200
         assert served.predict(b"<svg/>").status_code == 415
+        assert served.predict(picture(side=1100)).status_code == 200
         assert served.client.get("/nobody/serves/this").status_code == 404
         served.client.get("/livez")
     assert {(path, kind) for path, kind, _ in collector.requests} == {("/v1/traces", "application/json")}
     spans = collector.spans()
-    good, bad = [span for span in spans if span["name"] == "POST /predict"]
+    good, bad, large = [span for span in spans if span["name"] == "POST /predict"]
     assert (good["traceId"], good["parentSpanId"], good["kind"], good["status"]["code"]) == (TRACE, CALLER, 2, 0)
     about = attributes(good)
     assert about["http.response.status_code"] == "200" and about["http.route"] == "/predict"
     assert about["menagerie.request_id"] == answer.headers["X-Request-Id"]
-    parts = [span for span in spans if span.get("parentSpanId") == good["spanId"]]
+    parts = [span for span in spans if span.get("parentSpanId") == large["spanId"]]
     assert [span["name"] for span in parts] == ["decode", "batch", "journal"]
     moments = [int(span[edge]) for span in parts for edge in ("startTimeUnixNano", "endTimeUnixNano")]
     assert moments == sorted(moments), "one after the other"
+    parts = [span for span in spans if span.get("parentSpanId") == good["spanId"]]
+    assert [span["name"] for span in parts] == ["batch", "journal"], "what is light is read in its batch, traced or not"
+    moments = [int(span[edge]) for span in parts for edge in ("startTimeUnixNano", "endTimeUnixNano")]
+    assert moments == sorted(moments), "one after the other"
     assert int(good["startTimeUnixNano"]) <= moments[0] and moments[-1] <= int(good["endTimeUnixNano"])
-    assert attributes(parts[1]) == {
+    assert attributes(parts[0]) == {
         "menagerie.problem": "sketches",
         "menagerie.version": "1",
         "menagerie.variant": "champion",
     }
-    assert attributes(parts[2]) == {"menagerie.journaled": True}
+    assert attributes(parts[1]) == {"menagerie.journaled": True}
     assert attributes(bad)["http.response.status_code"] == "415" and "parentSpanId" not in bad
     assert [span["name"] for span in spans if span.get("parentSpanId") == bad["spanId"]] == ["decode"]
-    assert len(spans) == 6, "none of what nobody serves, none of the framework's"
+    assert len(spans) == 9, "none of what nobody serves, none of the framework's"
     (resource,) = {json.dumps(body["resourceSpans"][0]["resource"]) for _, _, body in collector.requests}
     assert attributes(json.loads(resource)).items() >= {("service.name", "menagerie"), ("team", "animals")}
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from onnx import helper, numpy_helper
 
 from menagerie.artefact import MANIFEST, MODEL, Artefact, load_artefact, sha256
 from menagerie.inference.traffic import bucket
-from menagerie.journal import Journal
 from menagerie.records import ModelRef
 from menagerie.releases import ReleaseChannel
 from tests.helpers import Served, error_code, make_artefact, make_table_artefact, picture, serve
@@ -28,25 +26,6 @@ BY = {"who": "test", "why": "test"}
 CLIENTS = [f"client-{number}" for number in range(24)]
 PATIENT = 120  # seconds of a request: so busy no machine is that a challenger is late in its share of them
 BRIGHT, DARK = (250, 250, 250), (90, 90, 90)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def journal(home: Path) -> Iterator[Journal]:
-    made = Journal(f"sqlite:///{home / 'journal.db'}", home / "spool-of-the-test")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def channel(home: Path, journal: Journal) -> ReleaseChannel:
-    return ReleaseChannel(f"file://{home / 'releases'}", journal)
 
 
 def crown(channel: ReleaseChannel, artefact: Artefact, version: str = "1") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from menagerie.evaluation.ab import ABTest, ab_test, fisher, grouped_test, paired_test
+from menagerie.evaluation.ab import ABTest, ab_test, fisher, grouped_test, hypergeometric, paired_test
 from menagerie.records import Paired, VariantFigures
 
 
@@ -26,6 +26,14 @@ def scored(labels: list[str | None], champion: list[str], challenger: list[str])
 
 
 NO_PAIRS = scored([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "right"), [(4, 6, 5), (6, 2, 7), (3, 3, 0), (3, 3, 6), (0, 4, 2), (50, 950, 890)]
+)
+def test_right_answers_fall_to_a_version_as_by_scipy(first, second, right):
+    expected = stats.hypergeom(first + second, right, first).pmf(np.arange(first + 1))
+    np.testing.assert_allclose(hypergeometric(first, second, right), expected, rtol=1e-9, atol=0)
 
 
 def test_fisher_is_scipys():

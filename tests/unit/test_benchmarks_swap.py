@@ -118,6 +118,17 @@ def test_swaps_are_compared_with_what_was_before():
     json.dumps(found, allow_nan=False)
 
 
+def test_what_comes_before_the_first_answer_of_a_version_counts_as_its_swap():
+    """For 5 s the new version is fetched, compiled and warmed; the first two slow the requests down."""
+    requests = []
+    for at in np.arange(0, 40, 0.1).round(1).tolist():
+        requests.append(Request(at, at + (0.05 if 20 <= at < 22 else 0.01), "right", "2" if at >= 25 else "1"))
+    found = swap.summary([("2", 20.0)], requests, began=10.0)
+    assert (found["p99_before_ms"], found["p99_swap_ms"]) == (10, 50)
+    late = [*requests[:-1], Request(26.5, 27.5, "right", "2")]  # it began when the swap was over
+    assert swap.summary([("2", 20.0)], late, began=10.0)["p99_swap_ms"] == 50
+
+
 def test_probabilities_do_not_depend_on_the_batch(tmp_path):
     artefact, files = make_artefact(tmp_path / "artefact"), []
     for number in range(5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -30,7 +31,7 @@ from menagerie.client import (
     UnexpectedAnswer,
     Unreachable,
 )
-from menagerie.client.calls import TOGETHER_BYTES, groups
+from menagerie.client.calls import TOGETHER_BYTES, Calls, groups
 from menagerie.client.plan import retry_after
 from tests.helpers import ROOT, free_port
 
@@ -202,6 +203,45 @@ def test_silence_is_bounded_and_tried_again(run):
         with pytest.raises(Unreachable) as caught:
             run(url, lambda client: client.stats(), patience=Patience(attempt=0.1, retries=2, first_wait=0.01))
     assert "Timeout" in repr(caught.value.__cause__)
+
+
+@both
+@pytest.mark.parametrize("first", [0, 3])
+def test_an_answer_that_comes_bit_by_bit_does_not_outlast_the_deadline(run, first):
+    """No bit is late by itself, and at the end it would be a whole answer; `first` comes at once."""
+    body = json.dumps({"status": "added"}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(head + body[:first])
+                for at in range(first, len(body)):
+                    time.sleep(0.1)
+                    connection.sendall(body[at : at + 1])
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        patience = Patience(attempt=30, deadline=0.5)
+        with pytest.raises(Unreachable, match=r"deadline|Timeout"):
+            run(url, lambda client: client.feedback("1", "cat"), patience=patience)
+        thread.join()
+
+
+@both
+def test_an_answer_is_read_whatever_its_encoding(run):
+    packed = gzip.compress(json.dumps(ANSWER).encode())
+    with scripted((200, {"Content-Encoding": "gzip"}, packed)) as script:
+        assert run(script.url, lambda client: client.predict(b"picture")).label == "cat"
+
+
+def test_both_clients_have_the_same_calls_and_say_what_they_are_for():
+    for name in ("feedback", "model", "stats", "predictions", "ready", "wait_until_ready"):
+        assert getattr(Client, name) is getattr(AsyncClient, name)
+        assert getattr(Client, name).__doc__ == getattr(Client(), name).__doc__ == getattr(Calls, name).__doc__
 
 
 @both

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import httpx
 
@@ -43,14 +43,55 @@ class Calls:
         self._params = {} if problem is None else {"problem": problem}
         self._patience = patience
 
-    def predict(self, one: Input) -> Plan[Answer]:
-        """For one input."""
+    @overload
+    def predict(self, what: Input) -> Plan[Answer]: ...
+    @overload
+    def predict(self, what: Sequence[Input]) -> Plan[list[Answer]]: ...
+    def predict(self, what: Input | Sequence[Input]) -> Plan[Answer] | Plan[list[Answer]]:
+        """Classify one input, or several in as few requests as the service takes.
+
+        Raises:
+            OSError: a file cannot be read.
+            TypeError: it is text.
+        """
+        if isinstance(what, str | bytearray):  # both are sequences; letters are no pictures
+            raise TypeError(f"a picture is bytes or a pathlib.Path, not {type(what).__name__}")
+        return self._one(what) if isinstance(what, bytes | Path | Mapping) else self._all(what)
+
+    def feedback(self, prediction_id: str, label: str) -> Plan[str]:
+        """Say what an input really was: `added`, `same` or `superseded`."""
+        body = {"prediction_id": prediction_id, "label": label}
+        return (yield from self._read(self._request("POST", "/feedback", body=body), answers.status))
+
+    def model(self) -> Plan[Model]:
+        """What serves."""
+        # A service without a model says so with 503, and that is an answer.
+        request = self._request("GET", "/model")
+        return (yield from self._read(request, answers.model, lambda response: b'"ready"' in response.content))
+
+    def stats(self) -> Plan[Stats]:
+        """Counts of the journal."""
+        return (yield from self._read(self._request("GET", "/stats"), answers.stats))
+
+    def predictions(self, limit: int = 50) -> Plan[list[Told]]:
+        """The newest predictions, newest first; `limit` 1 to 500."""
+        return (yield from self._read(self._request("GET", "/predictions", limit=str(limit)), answers.predictions))
+
+    def ready(self) -> Plan[bool]:
+        """Whether the service can answer now; False also where nothing listens."""
+        return (yield from once(self._request("GET", "/readyz"), self._patience))
+
+    def wait_until_ready(self, seconds: float = 60.0) -> Plan[None]:
+        """Return once the service can answer."""
+        return (yield from until(self._request("GET", "/readyz"), self._patience, seconds))
+
+    def _one(self, one: Input) -> Plan[Answer]:
         if isinstance(one, Path):
             one = yield from _bytes_of(one)
         return (yield from self._read(self._prediction(one), answers.answer))
 
-    def predict_all(self, inputs: Sequence[Input]) -> Plan[list[Answer]]:
-        """For several, in order, with as few requests as the service takes."""
+    def _all(self, inputs: Sequence[Input]) -> Plan[list[Answer]]:
+        """In order, with as few requests as the service takes."""
         found: list[Answer] = []
         for start in range(0, len(inputs), TOGETHER):
             loaded: list[bytes | Mapping[str, float]] = []
@@ -59,32 +100,6 @@ class Calls:
             for group in groups(loaded):
                 found += yield from self._predict_group(group)
         return found
-
-    def feedback(self, prediction_id: str, label: str) -> Plan[str]:
-        """Say what an input really was."""
-        body = {"prediction_id": prediction_id, "label": label}
-        return (yield from self._read(self._request("POST", "/feedback", body=body), answers.status))
-
-    def model(self) -> Plan[Model]:
-        """What serves; a service without a model says so with 503, and that is an answer."""
-        request = self._request("GET", "/model")
-        return (yield from self._read(request, answers.model, lambda response: b'"ready"' in response.content))
-
-    def stats(self) -> Plan[Stats]:
-        """Counts."""
-        return (yield from self._read(self._request("GET", "/stats"), answers.stats))
-
-    def predictions(self, limit: int) -> Plan[list[Told]]:
-        """The newest."""
-        return (yield from self._read(self._request("GET", "/predictions", limit=str(limit)), answers.predictions))
-
-    def ready(self) -> Plan[bool]:
-        """Whether there is a model to answer with."""
-        return (yield from once(self._request("GET", "/readyz"), self._patience))
-
-    def until_ready(self, seconds: float) -> Plan[None]:
-        """Wait for that."""
-        return (yield from until(self._request("GET", "/readyz"), self._patience, seconds))
 
     def _predict_group(self, group: Sequence[bytes | Mapping[str, float]]) -> Plan[list[Answer]]:
         if len(group) == 1:

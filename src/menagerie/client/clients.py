@@ -1,33 +1,52 @@
-"""The clients: they run plans, each with its own way to wait. Connections are kept and used again."""
+"""The clients: each runs plans in its own way, by blocking or in an event loop. Connections are kept and used again."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
-from menagerie.client.answers import Answer, Model, Stats, Told
+from menagerie.client.answers import Answer
 from menagerie.client.calls import Calls, Input
-from menagerie.client.plan import Outcome, Patience, Plan, Read, Send, Wait
+from menagerie.client.plan import SHORTEST, Outcome, Patience, Plan, Read, Send, Wait
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 BASE_URL = "http://127.0.0.1:3000"
 PATIENCE = Patience()
 
 
-def _refuse_text(what: object) -> None:
-    if isinstance(what, str | bytearray):  # both are sequences; letters are no pictures
-        raise TypeError(f"a picture is bytes or a pathlib.Path, not {type(what).__name__}")
+class _Call(Generic[P, T]):
+    """A method that makes a plan and has it run: a `Client` gives the answer, an `AsyncClient` what to await for it."""
+
+    def __init__(self, plan: Callable[Concatenate[Calls, P], Plan[T]]) -> None:
+        self._plan = plan
+        self.__doc__ = plan.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> object:
+        if client is None:
+            return self
+
+        def call(*given: P.args, **named: P.kwargs) -> T | Coroutine[Any, Any, T]:
+            return client._run(self._plan(client._calls, *given, **named))
+
+        call.__doc__ = self.__doc__
+        return call
 
 
-class Client:
-    """Blocks until there is an answer. Safe to share among threads.
+class BaseClient:
+    """What both clients have.
 
     Args:
         base_url: of the service.
@@ -49,6 +68,25 @@ class Client:
         patience: Patience = PATIENCE,
     ) -> None:
         self._calls = Calls(base_url, client_id, problem, patience)
+        self._open()
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    feedback = _Call(Calls.feedback)
+    model = _Call(Calls.model)
+    stats = _Call(Calls.stats)
+    predictions = _Call(Calls.predictions)
+    ready = _Call(Calls.ready)
+    wait_until_ready = _Call(Calls.wait_until_ready)
+
+
+class Client(BaseClient):
+    """Blocks until there is an answer; safe to share among threads. `BaseClient` says what is what.
+
+    The clock is looked at between the parts of an answer, so that the last of them may come after the deadline."""
+
+    def _open(self) -> None:
         self._http = httpx.Client()
 
     def __enter__(self) -> Self:
@@ -68,74 +106,68 @@ class Client:
     @overload
     def predict(self, what: Sequence[Input]) -> list[Answer]: ...
     def predict(self, what: Input | Sequence[Input]) -> Answer | list[Answer]:
-        """Classify one input, or several in as few requests as the service takes.
-
-        Raises:
-            OSError: a file cannot be read.
-            TypeError: it is text.
-        """
-        _refuse_text(what)
-        if isinstance(what, bytes | Path | Mapping):
-            return self._run(self._calls.predict(what))
-        return self._run(self._calls.predict_all(what))
-
-    def feedback(self, prediction_id: str, label: str) -> str:
-        """Say what an input really was: `added`, `same` or `superseded`."""
-        return self._run(self._calls.feedback(prediction_id, label))
-
-    def model(self) -> Model:
-        """What serves."""
-        return self._run(self._calls.model())
-
-    def stats(self) -> Stats:
-        """Counts of the journal."""
-        return self._run(self._calls.stats())
-
-    def predictions(self, limit: int = 50) -> list[Told]:
-        """The newest predictions, newest first; `limit` 1 to 500."""
-        return self._run(self._calls.predictions(limit))
-
-    def ready(self) -> bool:
-        """Whether the service can answer now; False also where nothing listens."""
-        return self._run(self._calls.ready())
-
-    def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Return once the service can answer."""
-        self._run(self._calls.until_ready(seconds))
+        """Classify one input, or several: `Calls.predict`."""
+        plan: Plan[Answer | list[Answer]] = self._calls.predict(what)
+        return self._run(plan)
 
     def _run(self, plan: Plan[T]) -> T:
         outcome: Outcome = None
         try:
             while True:
-                step = plan.send(outcome)
-                outcome = None
+                step, outcome = plan.send(outcome), None
                 match step:
                     case Wait(seconds):
                         time.sleep(seconds)
                     case Read(path):
                         outcome = path.read_bytes()
-                    case Send(request, seconds):
-                        try:
-                            outcome = self._http.send(_within(request, seconds))
-                        except httpx.RequestError as error:
-                            outcome = error
+                    case Send():
+                        outcome = self._send(step)
         except StopIteration as done:
             found: T = done.value
             return found
 
+    def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
+        end = time.monotonic() + step.within
+        timeouts = httpx.Timeout(step.silence).as_dict()
 
-class AsyncClient:
-    """The same for an event loop of asyncio; `Client` says what is what."""
+        def shorten(event: str, info: Mapping[str, Any]) -> None:
+            """No part, from connecting to receiving, begins with more time than is left."""
+            timeouts.update(httpx.Timeout(max(SHORTEST, min(step.silence, end - time.monotonic()))).as_dict())
 
-    def __init__(
-        self,
-        base_url: str = BASE_URL,
-        *,
-        client_id: str | None = None,
-        problem: str | None = None,
-        patience: Patience = PATIENCE,
-    ) -> None:
-        self._calls = Calls(base_url, client_id, problem, patience)
+        step.request.extensions |= {"timeout": timeouts, "trace": shorten}
+        try:
+            response = self._http.send(step.request, stream=True)
+            try:
+                response.stream = _Timed(response.stream, step.request, end)
+                response.read()
+            finally:
+                response.close()
+        except httpx.RequestError as error:
+            return error
+        return response
+
+
+class _Timed(httpx.SyncByteStream):
+    """The parts of an answer, until a moment."""
+
+    def __init__(self, stream: object, request: httpx.Request, end: float) -> None:
+        assert isinstance(stream, httpx.SyncByteStream), "httpx.Client streams so"
+        self._stream, self._request, self._end = stream, request, end
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if time.monotonic() > self._end:
+                raise httpx.ReadTimeout("the deadline came before the whole answer", request=self._request)
+            yield part
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class AsyncClient(BaseClient):
+    """The same for an event loop of asyncio."""
+
+    def _open(self) -> None:
         self._http = httpx.AsyncClient()
 
     async def __aenter__(self) -> Self:
@@ -155,63 +187,32 @@ class AsyncClient:
     @overload
     async def predict(self, what: Sequence[Input]) -> list[Answer]: ...
     async def predict(self, what: Input | Sequence[Input]) -> Answer | list[Answer]:
-        """Classify one input, or several in as few requests as the service takes.
-
-        Raises:
-            OSError: a file cannot be read.
-            TypeError: it is text.
-        """
-        _refuse_text(what)
-        if isinstance(what, bytes | Path | Mapping):
-            return await self._run(self._calls.predict(what))
-        return await self._run(self._calls.predict_all(what))
-
-    async def feedback(self, prediction_id: str, label: str) -> str:
-        """Say what an input really was: `added`, `same` or `superseded`."""
-        return await self._run(self._calls.feedback(prediction_id, label))
-
-    async def model(self) -> Model:
-        """What serves."""
-        return await self._run(self._calls.model())
-
-    async def stats(self) -> Stats:
-        """Counts of the journal."""
-        return await self._run(self._calls.stats())
-
-    async def predictions(self, limit: int = 50) -> list[Told]:
-        """The newest predictions, newest first; `limit` 1 to 500."""
-        return await self._run(self._calls.predictions(limit))
-
-    async def ready(self) -> bool:
-        """Whether the service can answer now; False also where nothing listens."""
-        return await self._run(self._calls.ready())
-
-    async def wait_until_ready(self, seconds: float = 60.0) -> None:
-        """Return once the service can answer."""
-        await self._run(self._calls.until_ready(seconds))
+        """Classify one input, or several: `Calls.predict`."""
+        plan: Plan[Answer | list[Answer]] = self._calls.predict(what)
+        return await self._run(plan)
 
     async def _run(self, plan: Plan[T]) -> T:
         outcome: Outcome = None
         try:
             while True:
-                step = plan.send(outcome)
-                outcome = None
+                step, outcome = plan.send(outcome), None
                 match step:
                     case Wait(seconds):
                         await asyncio.sleep(seconds)
                     case Read(path):
                         outcome = await asyncio.to_thread(path.read_bytes)
-                    case Send(request, seconds):
-                        try:
-                            outcome = await self._http.send(_within(request, seconds))
-                        except httpx.RequestError as error:
-                            outcome = error
+                    case Send():
+                        outcome = await self._send(step)
         except StopIteration as done:
             found: T = done.value
             return found
 
-
-def _within(request: httpx.Request, seconds: float) -> httpx.Request:
-    """The request, with so many seconds for the connection and for each part that is sent or comes."""
-    request.extensions["timeout"] = httpx.Timeout(seconds).as_dict()
-    return request
+    async def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
+        step.request.extensions["timeout"] = httpx.Timeout(step.silence).as_dict()
+        try:
+            async with asyncio.timeout(step.within):
+                return await self._http.send(step.request)
+        except httpx.RequestError as error:
+            return error
+        except TimeoutError:
+            return httpx.ReadTimeout("the deadline came before the whole answer", request=step.request)

@@ -36,8 +36,8 @@ class Patience:
 
     Args:
         attempt: seconds that one attempt waits for the connection, and for each part of the answer.
-        deadline: seconds of a request with all its attempts and the waits between them: no attempt begins after it,
-            and none waits longer than what is left of it.
+        deadline: seconds of a request with all its attempts and the waits between them: none begins after it, and an
+            attempt that is under way then is given up.
         retries: further attempts after the first.
         first_wait: the longest wait before the second attempt, in seconds; each further one may be twice as long.
         longest_wait: seconds that they never exceed; `Retry-After` may ask for more.
@@ -58,10 +58,12 @@ class Patience:
 
 @dataclass(frozen=True)
 class Send:
-    """Send a request, waiting at most `seconds` for each part; the outcome is the answer or the error of httpx."""
+    """Send a request, waiting at most `silence` seconds for each part and `within` for all of them; the outcome is the
+    answer or the error of httpx."""
 
     request: httpx.Request
-    seconds: float
+    silence: float
+    within: float
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def ask(
     attempts = 0
     while True:
         attempts += 1
-        outcome = yield Send(request, max(SHORTEST, min(patience.attempt, end - time.monotonic())))
+        outcome = yield _attempt(request, patience, end)
         if isinstance(outcome, httpx.Response) and (outcome.status_code == httpx.codes.OK or taken(outcome)):
             return outcome
         wait = _asked(outcome) + patience.wait(attempts)
@@ -119,7 +121,7 @@ def until(request: httpx.Request, patience: Patience, seconds: float) -> Plan[No
     """
     end = time.monotonic() + seconds
     while True:
-        outcome = yield Send(request, max(SHORTEST, min(patience.attempt, end - time.monotonic())))
+        outcome = yield _attempt(request, patience, end)
         if isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK:
             return
         if time.monotonic() + POLL >= end:
@@ -133,10 +135,15 @@ def once(request: httpx.Request, patience: Patience) -> Plan[bool]:
     Raises:
         Unreachable: it cannot be sent at all, as to an address that is none.
     """
-    outcome = yield Send(request, patience.attempt)
+    outcome = yield _attempt(request, patience, time.monotonic() + patience.attempt)
     if isinstance(outcome, httpx.RequestError) and not _passing(outcome):
         raise failed(outcome)
     return isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK
+
+
+def _attempt(request: httpx.Request, patience: Patience, end: float) -> Send:
+    left = max(SHORTEST, end - time.monotonic())
+    return Send(request, min(patience.attempt, left), left)
 
 
 def failed(outcome: Outcome) -> ClientError:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from menagerie.evaluation.comparison import mcnemar
 from menagerie.evaluation.intervals import wilson
 from menagerie.records import Paired, VariantFigures
@@ -80,18 +83,30 @@ def grouped_test(champion: Share, challenger: Share) -> ABTest:
 def fisher(first: Share, second: Share) -> float:
     """The two-sided p-value of Fisher's exact test: of all ways to share out as many right answers, the chance of those
     that are no likelier than what was seen."""
-    right, total = first[0] + second[0], first[1] + second[1]
-    logs = {
-        k: _log_ways(first[1], k) + _log_ways(second[1], right - k)
-        for k in range(max(0, right - second[1]), min(right, first[1]) + 1)
-    }
-    limit = logs[first[0]] + 1e-7  # what is as likely may differ in the last digits
-    every = _log_ways(total, right)
-    return min(1.0, math.fsum(math.exp(log - every) for log in logs.values() if log <= limit))
+    chances = hypergeometric(first[1], second[1], first[0] + second[0])
+    limit = chances[first[0]] * (1 + 1e-7)  # what is as likely may differ in the last digits
+    return min(1.0, float(chances[chances <= limit].sum()))
 
 
-def _log_ways(total: int, chosen: int) -> float:
-    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
+def hypergeometric(first: int, second: int, right: int) -> NDArray[np.float64]:
+    """The chance that of `right` right answers k fall to the first of two equal versions, for k from 0 to `first`.
+
+    Args:
+        first: Answers of the first.
+        second: Answers of the second.
+        right: Right answers of both, at most `first + second`.
+    """
+    logs = np.array([math.lgamma(k + 1) for k in range(first + second + 1)])
+
+    def ways(total: int, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The logarithm of the ways to choose so many of `total`."""
+        possible = (chosen >= 0) & (chosen <= total)
+        some = np.where(possible, chosen, 0)
+        return np.where(possible, logs[total] - logs[some] - logs[total - some], -np.inf)
+
+    hits = np.arange(first + 1)
+    every = ways(first + second, np.array(right))
+    return np.asarray(np.exp(ways(first, hits) + ways(second, right - hits) - every))
 
 
 def _difference(champion: Share, challenger: Share, related: float = 0.0) -> tuple[float, float, float]:

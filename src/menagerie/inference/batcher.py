@@ -26,11 +26,16 @@ R = TypeVar("R")
 _ABANDONED_MAX = 4  # hung threads replaced for each worker; more would only hang as well
 
 
+class Unanswered(Overloaded):
+    """A batch was taken up and nothing came of it: what runs it hangs, is too slow, or its thread died."""
+
+
 @dataclass(eq=False)
 class _Job(Generic[G, Item, R]):
     group: G
     item: Item
     future: asyncio.Future[R]
+    taken: float | None = None  # when its batch was, of time.monotonic
 
 
 @dataclass(eq=False)
@@ -85,16 +90,18 @@ class Batcher(Generic[G, Item, R]):
         """Run an item, from an event loop.
 
         Raises:
-            Overloaded: the queue is full, the batcher is closed, or nothing came within `patience`.
+            Unanswered: nothing came within `patience`, most of which was spent on its batch.
+            Overloaded: the queue is full, the batcher is closed, or most of `patience` was spent in the queue.
         """
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._put(_Job(group, item, future))
+        self._put(job := _Job(group, item, future))
         try:
             async with asyncio.timeout(self._patience):
                 return await future
         except TimeoutError:
             self._replace_hung()
-            raise Overloaded("no answer in time; try again later") from None
+            running = job.taken is not None and time.monotonic() - job.taken > self._patience / 2
+            raise (Unanswered if running else Overloaded)("no answer in time; try again later") from None
 
     def close(self, patience: float = 10.0) -> None:
         """Take no more, finish what is queued, stop; at most `patience` seconds."""
@@ -146,6 +153,8 @@ class Batcher(Generic[G, Item, R]):
                 self._changed.wait()
             worker.batch = self._pop_batch()
             worker.since = time.monotonic()
+            for job in worker.batch:
+                job.taken = worker.since
             return True
 
     def _pop_batch(self) -> list[_Job[G, Item, R]]:
@@ -179,7 +188,7 @@ class Batcher(Generic[G, Item, R]):
             elif not self._closed:
                 logger.error("a worker thread died and is replaced")
                 self._start_worker()
-        _deliver(lost, [Overloaded("the model stopped; try again")] * len(lost))
+        _deliver(lost, [Unanswered("the model stopped; try again")] * len(lost))
 
     def _replace_hung(self) -> None:
         limit = time.monotonic() - self._patience

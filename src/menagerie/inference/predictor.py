@@ -112,8 +112,10 @@ class Predictor:
             "fingerprint": self.ref.fingerprint,
         }
 
-    def prepare(self, raw: bytes, client: str, pictures: PictureStore, began: float) -> Input:
-        """Untrusted bytes to an input. May take long: run it on a thread.
+    def prepare(
+        self, raw: bytes, client: str, pictures: PictureStore, began: float, prediction_id: str | None = None
+    ) -> Input:
+        """Untrusted bytes to an input, of a new id where none is given. May take long: run it on a thread.
 
         Raises:
             TooLarge, UnsupportedMedia, UnusableInput: the kind cannot take it.
@@ -121,7 +123,8 @@ class Predictor:
         example = self.kind.decode(raw)
         model_input, statistics = self.kind.preprocess(example), self.kind.describe(example)
         digest = hashlib.sha256(raw).hexdigest()
-        return Input(digest, model_input, statistics, pictures.hold(example), client, began)
+        held, prediction_id = pictures.hold(example), prediction_id or new_id()
+        return Input(digest, model_input, statistics, held, client, began, prediction_id)
 
     def takes_as(self, other: Predictor) -> bool:
         """Whether what `other` prepared is what this one would."""
@@ -141,9 +144,10 @@ class Predictor:
         outputs = self.runtime(np.stack([one.model_input for one in inputs]))
         finite = _finite(outputs)
         probabilities = self.confidence.probabilities(np.where(finite[:, None], outputs.logits, 0))
+        unlike = [None] * len(inputs) if outputs.ood is None else outputs.ood.tolist()
         predictions = [
-            self._prediction(one, row, embedding)
-            for one, row, embedding in zip(inputs, probabilities, outputs.embedding, strict=True)
+            self._prediction(one, row, embedding, unlikeness)
+            for one, row, embedding, unlikeness in zip(inputs, probabilities, outputs.embedding, unlike, strict=True)
         ]
         journaled = keep([one for one, good in zip(predictions, finite, strict=True) if good])
         sets, known = self._certainty(probabilities, outputs.ood)
@@ -171,7 +175,9 @@ class Predictor:
             unknown if known is None else known.tolist(),
         )
 
-    def _prediction(self, one: Input, row: NDArray[np.float32], embedding: NDArray[np.float32]) -> Prediction:
+    def _prediction(
+        self, one: Input, row: NDArray[np.float32], embedding: NDArray[np.float32], unlikeness: float | None
+    ) -> Prediction:
         return Prediction(
             id=one.id,
             at=one.at,
@@ -187,6 +193,7 @@ class Predictor:
             latency_ms=(time.perf_counter() - one.began) * 1000,
             client=one.client,
             at_random=at_random(one.sha256),
+            unlikeness=unlikeness,
         )
 
     def _answer(self, prediction: Prediction, chosen: list[str] | None, known: bool | None, journaled: bool) -> Answer:

@@ -6,11 +6,12 @@ Only what is light goes this way. Whatever takes longer is prepared before it is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from menagerie.inference.predictor import Answer, Input, Keep, Predictor
 from menagerie.pictures import PictureStore
+from menagerie.records import new_id
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class Unread:
     raw: bytes
     client: str
     began: float  # of time.perf_counter
+    id: str = field(default_factory=new_id)
 
 
 def read_and_answer(
@@ -36,7 +38,7 @@ def read_and_answer(
     def read(item: Input | Unread) -> Input:
         if isinstance(item, Input):
             return item
-        return predictor.prepare(item.raw, item.client, pictures, item.began)
+        return predictor.prepare(item.raw, item.client, pictures, item.began, item.id)
 
     return answer_each(predictor, items, read, keep, pictures)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,9 +21,22 @@ from menagerie.hardware import cpu_features, has_any
 # range away, and layers add up; still far below what another model or another picture gives.
 TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "int8": 5e-2}
 
+# How far what an input gives may be from what it gives alone, whatever shares its batch: as a share of the largest
+# number of that output, so of a probability at most this. fp32: sums are added up in another order for another size of
+# batch. bf16 and int8: so little may round a value to the neighbouring level.
+BATCH_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-2}
+
 STREAMS = 8  # at most: each has a graph of its own in memory
 
 Arrays = dict[str, NDArray[np.float32]]
+Providers = Sequence[tuple[str, Mapping[str, str]]]
+
+# ONNX Runtime's, the first that is there: what it runs on, with what it is told. On a GPU fp32 is fp32, not TF32, and
+# convolutions are not timed anew for each size of batch.
+PROVIDERS: Providers = (
+    ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+    ("CPUExecutionProvider", {}),
+)
 
 _SETTING_UP = threading.Lock()
 
@@ -45,6 +58,10 @@ class Runtime(Protocol):
     def form(self) -> str:
         """Runtime and precision, as in the names of the probe's logits."""
 
+    @property
+    def device(self) -> str:
+        """What it runs on, as the runtime names it."""
+
     def __call__(self, inputs: NDArray[Any]) -> Outputs:
         """Inputs [n, *shape] to what the model gives for them."""
 
@@ -56,6 +73,7 @@ class _Runs:
     """What the runtimes share."""
 
     form: str
+    device: str
 
     def run(self, inputs: NDArray[Any]) -> Arrays:
         """All outputs of the file by name, in memory of their own."""
@@ -72,7 +90,7 @@ class _Runs:
 
 
 class OnnxRuntime(_Runs):
-    """An ONNX file in ONNX Runtime, on the processor.
+    """An ONNX file in ONNX Runtime: on a GPU where this build of it has CUDA and there is one, else on the processor.
 
     Args:
         model: the file.
@@ -94,9 +112,11 @@ class OnnxRuntime(_Runs):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            chosen = providers(ort.get_available_providers())
+            self._session = ort.InferenceSession(str(model), options, providers=chosen)
         except Exception as error:  # the runtime has a class of its own for each way to fail
             raise ArtefactError(f"{model}: cannot be loaded: {error}") from error
+        self.device = self._session.get_providers()[0]  # CUDA is left out where no GPU is found
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -127,7 +147,7 @@ class OpenVinoRuntime(_Runs):
     """
 
     def __init__(self, model: Path, threads: int = 1, precision: str = "fp32") -> None:
-        self.form = f"openvino_{precision}"
+        self.form, self.device = f"openvino_{precision}", "CPU"
         # Importing it reports home, unless its reporter is not there: then it takes a mute one of its own.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be imported
         # A stream is one forward pass at a time, and passes of one stream wait for each other.
@@ -144,7 +164,7 @@ class OpenVinoRuntime(_Runs):
             with _SETTING_UP:  # of numpy, in one thread: when several begin with it at once, they wait for ever
                 _ = openvino.Tensor(np.zeros(1, np.float32)).data
             core = openvino.Core()
-            self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
+            self._compiled = core.compile_model(core.read_model(model), self.device, settings)
         except Exception as error:  # as above
             raise ArtefactError(f"{model}: cannot be loaded: {error}") from error
         self._tensor = openvino.Tensor
@@ -170,6 +190,16 @@ class OpenVinoRuntime(_Runs):
         request.start_async()
         request.wait()
         return {name: request.get_output_tensor(at).data.copy() for at, name in enumerate(self._outputs)}
+
+
+def providers(available: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Those of `PROVIDERS` that are available, in order, with what they are told."""
+    return [(name, dict(options)) for name, options in PROVIDERS if name in available]
+
+
+def batch_tolerance(precision: str) -> float:
+    """`BATCH_TOLERANCE` of a form's precision; of two in one file, that of what the second computes in."""
+    return BATCH_TOLERANCE[precision.rpartition("_")[2]]
 
 
 def open_runtime(runtime: str, precision: str, model: Path, threads: int = 1) -> OnnxRuntime | OpenVinoRuntime:

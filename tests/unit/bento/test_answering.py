@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from bento.admission import Admission
 from bento.answering import Answering
-from bento.shadows import WAITING_MAX, Shadowed, Shadows
-from menagerie.errors import UnsupportedMedia
+from bento.shadows import WAITING_BYTES, WAITING_MAX, Shadowed, Shadows
+from menagerie.errors import Overloaded, UnsupportedMedia
 from menagerie.inference.predictor import Answer, Predictor, load_predictor
 from menagerie.inference.traffic import Traffic
 from menagerie.journal import Journal
@@ -23,7 +24,7 @@ from menagerie.settings import Settings
 from tests.helpers import make_artefact, picture
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-SECONDS = 16.0  # of a request: a challenger has an eighth of it
+SECONDS = 24.0  # of a request: a challenger has an eighth of it
 
 
 @pytest.fixture
@@ -128,6 +129,16 @@ def test_a_challenger_that_hangs_delays_nobody_else_and_its_own_clients_get_the_
     tmp_path, champion, challenger
 ):
     opened, released = Opened(tmp_path), threading.Event()
+    came = threading.Event()
+    record = opened.answering._failures.record
+
+    def watched(batch: Any) -> bool:
+        kept = record(batch)
+        if batch[0].variant == "challenger":
+            came.set()
+        return kept
+
+    opened.answering._failures.record = watched  # type: ignore[method-assign]  # to know when it came too late
 
     def hanging(inputs: Any) -> Any:
         released.wait(60)
@@ -140,8 +151,8 @@ def test_a_challenger_that_hangs_delays_nobody_else_and_its_own_clients_get_the_
         answered = 0
         while not waiting.done():  # those the champion answers go on meanwhile, although it has one thread
             answered += len(await variants_of(answering, Traffic(champion), [picture()]))
-        released.set()  # what comes too late is another prediction than the champion's
-        await until(lambda: opened.figures(challenger)["challenger"] == (2, 1))
+        released.set()
+        assert await asyncio.to_thread(came.wait, 30)
         return await waiting, answered
 
     try:
@@ -149,7 +160,118 @@ def test_a_challenger_that_hangs_delays_nobody_else_and_its_own_clients_get_the_
     finally:
         released.set()
     assert by == ["champion"] and answered > 5
-    assert opened.figures(champion) == {"champion": (answered + 1, 0)}
+    assert opened.figures(champion, challenger) == {"champion": (answered + 1, 0), "challenger": (1, 1)}, (
+        "what came too late is a failure, and no prediction besides"
+    )
+
+
+def test_a_challenger_with_too_much_to_do_has_not_failed(tmp_path, champion, challenger):
+    opened, released, asked = Opened(tmp_path, max_waiting=256, batch_max=1), threading.Event(), 40
+
+    def hanging(inputs: Any) -> Any:
+        released.wait(60)
+        return challenger.runtime(inputs)
+
+    hung = dataclasses.replace(challenger, runtime=hanging)
+
+    async def work(answering: Answering) -> list[str]:
+        """One hangs; the others wait behind it until they are given up."""
+        answering._challengers._max_waiting = asked // 2  # the rest is refused
+        try:
+            return await variants_of(answering, split(champion, hung), [picture()] * asked)
+        finally:
+            released.set()
+
+    assert opened.run(work) == ["champion"] * asked
+    assert opened.figures(champion, challenger) == {"champion": (asked, 0), "challenger": (1, 1)}
+
+
+def test_a_challenger_of_another_size_alone_prepares_what_it_answers(tmp_path, champion):
+    smaller = load_predictor(make_artefact(tmp_path / "small", size=32), "3", batch_max=4)
+    smaller = dataclasses.replace(smaller, variant="challenger")
+    opened, decoded = Opened(tmp_path), []
+
+    def watched(who: Predictor) -> Predictor:
+        def decode(raw: bytes) -> Any:
+            decoded.append(who.ref.version)
+            return who.kind.decode(raw)
+
+        return dataclasses.replace(who, kind=_Refusing(who.kind, decode))
+
+    broken = dataclasses.replace(watched(smaller), runtime=raising)
+
+    async def work(answering: Answering) -> list[str]:
+        good = await variants_of(answering, split(watched(champion), watched(smaller)), [picture()])
+        return good + await variants_of(answering, split(watched(champion), broken), [picture()])
+
+    assert opened.run(work) == ["challenger", "champion"]
+    assert decoded == ["3", "3", "1"], "the champion's way is gone only where it answers"
+
+
+@pytest.mark.parametrize("batching", ["own", "batchable"])
+def test_in_a_flood_nobody_who_was_let_in_waits_for_more_than_were_let_in(tmp_path, champion, batching):
+    """So the latency of those under way is bounded, however many ask."""
+    bound, clients, each = 6, 30, 20
+    opened = Opened(tmp_path, max_waiting=bound, batching=batching, batch_max=2)
+    told: list[tuple[str, int]] = []
+    under_way: list[int] = []
+
+    async def work(answering: Answering) -> None:
+        async def ask(client: int) -> None:
+            for number in range(client * each, (client + 1) * each):
+                told.append(("asked", number))
+                try:
+                    await answering.classify(champion, [picture()], "me")
+                    told.append(("answered", number))
+                except Overloaded as refused:
+                    assert "under way" in str(refused)
+                    told.append(("refused", number))
+                    await asyncio.sleep(0.001)
+                under_way.append(answering.admission.under_way)
+
+        await asyncio.gather(*map(ask, range(clients)))
+
+    opened.run(work)
+    place = {event: at for at, event in enumerate(told)}
+    answered = [number for what, number in told if what == "answered"]
+    refused = [number for what, number in told if what == "refused"]
+    assert len(answered) >= bound and len(answered) + len(refused) == clients * each
+    assert len(refused) > bound and max(under_way) <= bound
+    assert all(place["refused", number] == place["asked", number] + 1 for number in refused), "at once"
+    for number in answered:
+        meanwhile = told[place["asked", number] : place["answered", number]]
+        assert sum(what == "answered" for what, _ in meanwhile) < bound
+    assert opened.figures(champion) == {"champion": (len(answered), 0)}
+
+
+def test_a_request_counts_as_one_until_it_is_known_how_many_it_holds():
+    admission = Admission(4)
+    with admission.place() as first, admission.place():
+        with pytest.raises(Overloaded):
+            first.hold(4)
+        first.hold(3)
+        assert admission.under_way == 4
+        with pytest.raises(Overloaded), admission.place():
+            pass
+        assert admission.under_way == 4
+    assert admission.under_way == 0
+    with admission.place() as alone:
+        alone.hold(32)  # more than there is room for, and nobody else
+
+
+def test_bodies_that_take_long_to_parse_delay_no_picture(tmp_path, champion):
+    opened, released = Opened(tmp_path), threading.Event()
+
+    async def work(answering: Answering) -> list[str]:
+        parsing = [asyncio.create_task(answering.parse(released.wait, 60)) for _ in range(64)]
+        await asyncio.sleep(0)
+        try:
+            return await variants_of(answering, Traffic(champion), [picture(side=1200), picture(side=1200)])
+        finally:
+            released.set()
+            await asyncio.gather(*parsing)
+
+    assert opened.run(work) == ["champion"] * 2
 
 
 def test_the_champions_own_failures_are_kept_too_and_told_to_the_client(tmp_path, champion, challenger):
@@ -167,7 +289,7 @@ class Shadowing:
     """What a queue of shadows told."""
 
     def __init__(self, champion: Predictor, challenger: Predictor, folder: Path) -> None:
-        self.busy, self.kept, self.dropped = False, [], 0
+        self.busy, self.kept, self.dropped, self.let_go = False, [], 0, []
         self.scored: list[Answer] = []
         self.failed: list[Exception] = []
         self.pictures = PictureStore(folder / "pictures", "off")
@@ -182,6 +304,7 @@ class Shadowing:
             busy=lambda: self.busy,
             scored=lambda predictor, answer: self.scored.append(answer),
             failed=lambda predictor, error: self.failed.append(error),
+            let_go=self.let_go.append,
             dropped=lambda problem: setattr(self, "dropped", self.dropped + 1),
             patience=patience,
         )
@@ -229,6 +352,25 @@ def test_shadows_wait_while_requests_do_and_beyond_the_limit_they_are_dropped(tm
     )
 
 
+def test_shadows_that_wait_take_no_more_than_so_much_memory(tmp_path, champion, challenger):
+    told = Shadowing(champion, challenger, tmp_path)
+    large = dataclasses.replace(told.one, raw=bytes(WAITING_BYTES // 4))
+    huge = dataclasses.replace(told.one, raw=bytes(2 * WAITING_BYTES))
+
+    async def work() -> None:
+        shadows = told.open()
+        told.busy = True
+        shadows.add([large] * 10)
+        assert told.dropped == 7, "three wait: each takes its prepared input besides"
+        shadows.forget()
+        shadows.add([huge, told.one])
+        assert told.dropped == 8, "one alone may be as large as it is, and then nothing waits beside it"
+        shadows.forget()
+        await asyncio.to_thread(shadows.close)
+
+    asyncio.run(work())
+
+
 def test_one_shadow_that_fails_leaves_its_neighbours_alone(tmp_path, champion, challenger):
     told = Shadowing(champion, challenger, tmp_path)
     unreadable = dataclasses.replace(told.one, raw=b"rubbish")
@@ -269,3 +411,5 @@ def test_a_shadow_that_hangs_is_let_go_and_others_are_scored(tmp_path, champion,
     finally:
         released.set()
     assert "no answer in time" in str(told.failed[0])
+    assert len(told.let_go) == len(told.failed), "what comes of these is no prediction"
+    assert set(told.let_go).isdisjoint(one.prediction_id for one in told.scored)

@@ -69,8 +69,14 @@ def copies(tmp_path: Path) -> Path:
     return folder
 
 
-def follower(channel: Channel, copies: Path, packed: Path | None = None, swaps: Swaps | None = None) -> tuple:
-    hosted = Hosted("sketches")
+def follower(
+    channel: Channel,
+    copies: Path,
+    packed: Path | None = None,
+    swaps: Swaps | None = None,
+    problem: str = "sketches",
+) -> tuple:
+    hosted = Hosted(problem)
     made = Follower(hosted, channel, copies, packed, batch_max=2, every=60.0, swaps=swaps or Swaps())  # type: ignore[arg-type]  # stands in
     return hosted, made
 
@@ -185,6 +191,40 @@ def test_old_copies_are_forgotten_and_the_serving_one_never(channel, copies, tmp
     folders = {path.name for path in copies.iterdir() if path.is_dir()}
     assert len(folders) == COPIES_KEPT + 1
     assert hosted.predictor.ref.fingerprint in folders
+
+
+def test_a_problem_that_moves_often_leaves_the_copies_of_another(channel, copies, tmp_path):
+    others = Channel()
+    _, following = follower(others, copies, problem="pets")
+    for seed in range(COPIES_KEPT):
+        others.release(make_artefact(tmp_path / f"pets-{seed}", seed=seed, problem="pets"), str(seed))
+        following.look()
+    kept = {path.name for path in copies.iterdir() if path.is_dir()}
+    for number in range(COPIES_KEPT + 2):
+        (copies / f".half-fetched-{number}").mkdir()
+    _, moving = follower(channel, copies)
+    for seed in range(COPIES_KEPT + 3):
+        channel.release(make_artefact(tmp_path / str(seed), seed=seed), str(seed))
+        moving.look()
+    folders = [path.name for path in copies.iterdir() if path.is_dir()]
+    assert kept <= set(folders) and len(kept) == COPIES_KEPT
+    assert sum(name.startswith(".") for name in folders) == COPIES_KEPT
+    assert len(folders) == len(kept) + COPIES_KEPT + (COPIES_KEPT + 1)
+
+
+@pytest.mark.parametrize("written", ["{", "[]", "{}", '{"fingerprint": 7, "version": "1"}', "\xff"])
+def test_a_note_that_cannot_be_read_stops_nobody_and_is_replaced(channel, copies, tmp_path, written):
+    for problem in ("sketches", "pets"):
+        (copies / f"last-{problem}.json").write_text(written, encoding="latin-1")
+    channel.down = True
+    hosted, following = follower(channel, copies)
+    following.look()
+    assert hosted.predictor is None, "there is nothing else"
+    channel.down = False
+    channel.release(make_artefact(tmp_path / "1"), "1")
+    following.look()
+    assert (version(hosted), hosted.source, hosted.degraded) == ("1", "channel", False)
+    assert json.loads((copies / "last-sketches.json").read_text())["version"] == "1"
 
 
 def test_the_same_bytes_under_another_number_only_change_the_number(channel, copies, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from bento.batchable import Batchable
 from menagerie.errors import Overloaded
-from menagerie.inference.batcher import Batcher
+from menagerie.inference.batcher import Batcher, Unanswered
 
 Either = Batcher[str, int, int] | Batchable[str, int, int]
 Make = Callable[..., AbstractContextManager[Either]]
@@ -301,3 +301,16 @@ def test_what_is_queued_when_time_is_up_is_refused_at_closing(either: Make):
             gate.open.set()
 
     asyncio.run(scenario())
+
+
+def test_who_waited_in_the_queue_is_told_of_too_much_to_do_and_whose_batch_hangs_of_that():
+    gate = Gate()
+
+    async def scenario() -> list[type[BaseException]]:
+        with batcher(gate, patience=2.0) as b:
+            tasks = await behind(gate, b, ("m", 1))
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            gate.open.set()
+            return [type(one) for one in found]
+
+    assert asyncio.run(scenario()) == [Unanswered, Overloaded]

@@ -24,6 +24,7 @@ from menagerie.inference.runtime import (
     load_runtime,
     open_features,
     open_runtime,
+    providers,
 )
 from tests.helpers import make_artefact
 from tests.unit.models.graphs import smooth_pictures, write_trunk
@@ -117,6 +118,29 @@ def test_small_batches_do_not_wait_for_a_large_one(tmp_path, runtime, monkeypatc
         run(one)
         answered += 1
     assert answered > 10  # where they wait, one comes at its end
+
+
+@pytest.mark.parametrize(
+    ("available", "chosen"),
+    [
+        (["AzureExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        (
+            ["CPUExecutionProvider", "TensorrtExecutionProvider", "CUDAExecutionProvider"],
+            ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        ),
+    ],
+)
+def test_onnx_runtime_takes_a_gpu_where_it_has_one(available, chosen):
+    assert [name for name, _ in providers(available)] == chosen
+
+
+def test_a_runtime_names_what_it_runs_on(tmp_path):
+    import onnxruntime
+
+    model = make_artefact(tmp_path / "a").model_path
+    first = providers(onnxruntime.get_available_providers())[0][0]
+    assert open_runtime("onnxruntime", "fp32", model).device in (first, "CPUExecutionProvider")  # or no GPU is there
+    assert open_runtime("openvino", "fp32", model).device == "CPU"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
