@@ -30,7 +30,7 @@ export BENTOML_DO_NOT_TRACK := True
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo up down status test test-full lint lock bench-train bench-ablations bench-serve bench-swap bench-start clean
+.PHONY: help setup demo up down status test test-full lint lock bench-train bench-ablations bench-serve bench-swap bench-start bench-drift bench-queue bench-loop drill clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z][a-z-]*:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)  ## the loop, shown: make demo [PROBLEM=pets] [DATA=folder] [WEIGHTS=file] [ONCE=1]
 	@$(BIN)/python -m deployments.local.demo --problem "$(PROBLEM)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(ONCE),--once)
+
+drill: $(STAMP)  ## prove the whole loop, each step asserted: make drill [PROBLEM=pets]
+	@$(BIN)/python -m deployments.local.drill --problem "$(PROBLEM)"
 
 up: $(STAMP)  ## start Prefect, MLflow and the service: make up [PROBLEM=sketches,pets]
 	@$(BIN)/python -m deployments.local.stack up $(if $(filter-out file,$(origin PROBLEM)),--problems "$(PROBLEM)")
@@ -83,6 +86,15 @@ bench-swap: $(STAMP)  ## swap models under load and check every answer: make ben
 
 bench-start: $(STAMP)  ## time starting the service, and its memory: make bench-start [PROBLEM=pets]
 	@$(BIN)/python -m benchmarks.start $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
+
+bench-drift: $(STAMP)  ## how often the drift check is right, beside its peers
+	@$(BIN)/python -m benchmarks.drift
+
+bench-queue: $(STAMP)  ## what 100 labels chosen by the review queue are worth
+	@$(BIN)/python -m benchmarks.queue
+
+bench-loop: $(STAMP)  ## time the drill: make bench-loop [PROBLEM=pets]
+	@$(BIN)/python -m benchmarks.loop $(if $(filter-out file,$(origin PROBLEM)),--problem "$(PROBLEM)")
 
 clean:  ## remove caches and build outputs; .venv and .menagerie (data, journal, models) stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

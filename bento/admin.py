@@ -36,20 +36,21 @@ def admin_routes(host: Host) -> list[Route]:
 
     async def rollback(request: Request) -> Response:
         problem, why = await asked(request)
-        pointer = await host.chore(
+        pointer = await host.administer(
             lambda: host.channel.rollback(problem, who="admin over HTTP", why=why or "asked for over HTTP")
         )
-        await host.chore(lambda: host.followers[problem].look(now=True))
+        await host.administer(lambda: host.followers[problem].look(now=True))
         return json_response({"problem": problem, "generation": pointer.generation, "now": host.model(problem)})
 
     async def reload(request: Request) -> Response:
         problem, _ = await asked(request)
-        await host.chore(lambda: host.followers[problem].look(now=True))
+        await host.administer(lambda: host.followers[problem].look(now=True))
         return json_response(host.model(problem))
 
     async def train(request: Request) -> Response:
-        problem, _ = await asked(request)
-        run = await run_deployment(host.settings.prefect_api_url, "train", problem, {"problem": problem})
+        problem, why = await asked(request)
+        parameters = {"problem": problem, "reason": f"asked for over HTTP{f': {why}' if why else ''}"}
+        run = await run_deployment(host.settings.prefect_api_url, "train", problem, parameters)
         return json_response({"problem": problem, "flow_run_id": run}, 202)
 
     async def asked(request: Request) -> tuple[str, str]:

@@ -43,9 +43,10 @@ class Front:
         from bento.middleware.observe import Observe
         from bento.middleware.request_id import RequestId
         from bento.middleware.security_headers import SecurityHeaders
+        from bento.queue import queue_routes
         from bento.routes import routes
 
-        own = [*routes(host), *admin_routes(host), *docs_routes()]
+        own = [*routes(host), *admin_routes(host), *queue_routes(host), *docs_routes()]
         own += compat_routes(host, own)
         app: ASGIApp = _Split(Router(own, redirect_slashes=False), page)
         app = BodyLimit(app, host.settings.max_body_bytes, host.settings.request_seconds)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bento.requests import IMAGES_MAX
-
-Json = dict[str, Any]
+from bento.schemas import BASE64, BYTES, SCHEMAS, STRING, Json, object_of, ref
+from menagerie.review import COUNT_MAX
 
 _PROBLEM = {
     "name": "problem",
@@ -28,23 +26,14 @@ _REFUSALS = {
 }
 
 
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def _answer(schema: Json, description: str, *refusals: int, status: int = 200) -> Json:
     answers: Json = {str(status): {"description": description, "content": {"application/json": {"schema": schema}}}}
     for code in refusals:
         answers[str(code)] = {
             "description": _REFUSALS[code],
-            "content": {"application/json": {"schema": _ref("Error")}},
+            "content": {"application/json": {"schema": ref("Error")}},
         }
     return answers
-
-
-def _object(required: list[str] | None = None, **properties: Json) -> Json:
-    names = list(properties) if required is None else required
-    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
 
 
 def _get(summary: str, schema: Json, description: str, *refusals: int, extra: tuple[Json, ...] = ()) -> Json:
@@ -58,7 +47,7 @@ def _get(summary: str, schema: Json, description: str, *refusals: int, extra: tu
 
 
 def _admin(summary: str, description: str, *refusals: int, status: int = 200) -> Json:
-    body = _object([], problem={"type": "string"}, why={"type": "string"})
+    body = object_of([], problem={"type": "string"}, why={"type": "string"})
     return {
         "post": {
             "summary": summary,
@@ -69,96 +58,6 @@ def _admin(summary: str, description: str, *refusals: int, status: int = 200) ->
         }
     }
 
-
-_STRING: Json = {"type": "string"}
-_BASE64: Json = {
-    "type": "string",
-    "contentEncoding": "base64",
-    "description": "a data:image/...;base64 URI is taken too",
-}
-_COUNT: Json = {"type": "integer", "minimum": 0}
-_MAYBE: Json = {"type": ["number", "null"]}
-_MODE: Json = {"enum": ["champion", "shadow", "split"]}
-_PERCENT: Json = {"type": "integer", "description": "of requests that the challenger has"}
-_BYTES: Json = {"type": "string", "format": "binary"}
-
-_SCHEMAS: Json = {
-    "Error": _object(error=_object(code=_STRING, message=_STRING, request_id=_STRING)),
-    "Answer": _object(
-        prediction_id=_STRING,
-        label=_STRING,
-        confidence={"type": "number", "minimum": 0, "maximum": 1},
-        probabilities={"type": "object", "additionalProperties": {"type": "number"}},
-        prediction_set={
-            "type": ["array", "null"],
-            "items": _STRING,
-            "description": "the classes that may be the truth, the most probable first; empty: unsure; "
-            "null: this model has none",
-        },
-        in_distribution={
-            "type": ["boolean", "null"],
-            "description": "false: unlike anything the model learnt from; null: this model cannot tell",
-        },
-        journaled={"type": "boolean", "description": "committed before this answer left"},
-        model=_object(
-            name=_STRING,
-            version=_STRING,
-            variant={"enum": ["champion", "challenger"], "description": "challenger: it answers a share of requests"},
-            fingerprint=_STRING,
-        ),
-    ),
-    "Answers": _object(predictions={"type": "array", "items": _ref("Answer")}),
-    "Variants": _object(
-        mode=_MODE,
-        percent=_PERCENT,
-        since={"type": ["string", "null"], "format": "date-time", "description": "the pointer's last move"},
-        figures={"type": "array", "items": _ref("Figures")},
-        test={"oneOf": [_ref("Test"), {"type": "null"}]},
-        reason={"type": ["string", "null"], "description": "why there is no test"},
-    ),
-    "Figures": _object(
-        variant={"enum": ["champion", "challenger", "shadow"]},
-        version=_STRING,
-        fingerprint=_STRING,
-        requests={"type": "integer", "description": "asked of it; its failures are among them"},
-        failures=_COUNT,
-        labelled={"type": "integer", "description": "of its answers; a shadow has none"},
-        right=_COUNT,
-        mean_confidence=_MAYBE,
-        latency_p50_ms=_MAYBE,
-        latency_p95_ms=_MAYBE,
-    ),
-    "Test": _object(
-        test={
-            "enum": ["mcnemar", "fisher"],
-            "description": "mcnemar: over labelled inputs that both scored; fisher: over labelled answers of each",
-        },
-        p={"type": "number", "description": "two-sided, exact"},
-        difference={"type": "number", "description": "the challenger's accuracy less the champion's"},
-        low={"type": "number", "description": "of its 95 % interval, as high"},
-        high={"type": "number"},
-        counts={"type": "object", "additionalProperties": {"type": "integer"}},
-    ),
-    "Stats": {"type": "object", "properties": {"variants": _ref("Variants")}},
-    "Model": {
-        "type": "object",
-        "properties": {
-            "mode": _MODE,
-            "percent": _PERCENT,
-            "challenger": {
-                "oneOf": [
-                    _object(
-                        version=_STRING,
-                        fingerprint=_STRING,
-                        ready={"type": "boolean", "description": "loaded, for the requests it has"},
-                        trouble={"type": ["string", "null"], "description": "why it was refused"},
-                    ),
-                    {"type": "null"},
-                ]
-            },
-        },
-    },
-}
 
 _CLIENT: Json = {
     "name": "X-Client-Id",
@@ -175,22 +74,22 @@ _PREDICT: Json = {
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _object(image=_BYTES)},
-                "image/*": {"schema": _BYTES},
-                "application/octet-stream": {"schema": _BYTES},
+                "multipart/form-data": {"schema": object_of(image=BYTES)},
+                "image/*": {"schema": BYTES},
+                "application/octet-stream": {"schema": BYTES},
                 "application/json": {
                     "schema": {
                         "oneOf": [
-                            _object(image_base64=_BASE64),
-                            _object(images={"type": "array", "items": _BASE64, "minItems": 1, "maxItems": IMAGES_MAX}),
-                            _object(features={"type": "object", "additionalProperties": {"type": "number"}}),
+                            object_of(image_base64=BASE64),
+                            object_of(images={"type": "array", "items": BASE64, "minItems": 1, "maxItems": IMAGES_MAX}),
+                            object_of(features={"type": "object", "additionalProperties": {"type": "number"}}),
                         ]
                     }
                 },
             },
         },
         "responses": _answer(
-            {"oneOf": [_ref("Answer"), _ref("Answers")]},
+            {"oneOf": [ref("Answer"), ref("Answers")]},
             "What it is; for `images` a list",
             *(400, 404, 408, 413, 415, 422, 503),
         ),
@@ -203,13 +102,66 @@ _FEEDBACK: Json = {
         "description": 'One of the classes of the version that answered, or "none of these".',
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _object(prediction_id=_STRING, label=_STRING)}},
+            "content": {"application/json": {"schema": object_of(prediction_id=STRING, label=STRING)}},
         },
         "responses": _answer(
-            _object(status={"enum": ["added", "same", "superseded"]}),
+            object_of(status={"enum": ["added", "same", "superseded"]}),
             "It is kept",
             *(400, 404, 408, 409, 413, 415, 422, 503),
         ),
+    }
+}
+
+_COUNT_OF: Json = {
+    "name": "count",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": COUNT_MAX, "default": 20},
+}
+_QUEUE: Json = {
+    "get": {
+        "summary": "What should be labelled next",
+        "description": "The newest predictions of the champion whose label would help most, and some at random.",
+        "security": [{"admin": []}],
+        "parameters": [_PROBLEM, _COUNT_OF],
+        "responses": _answer(ref("Queue"), "The most useful first", 400, 401, 403, 404, 503),
+    },
+    "post": {
+        "summary": "Label inputs of the queue",
+        "description": "These labels count by themselves. What is wrong with one keeps no other from being taken.",
+        "security": [{"admin": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": object_of(
+                        labels={
+                            "type": "array",
+                            "items": object_of(prediction_id=STRING, label=STRING),
+                            "minItems": 1,
+                            "maxItems": COUNT_MAX,
+                        }
+                    )
+                }
+            },
+        },
+        "responses": _answer(ref("Labelled"), "What came of each", *(400, 401, 403, 408, 413, 415, 503)),
+    },
+}
+_PICTURE: Json = {
+    "get": {
+        "summary": "A kept input, as it is stored: without metadata",
+        "security": [{"admin": []}],
+        "parameters": [
+            {"name": "sha256", "in": "path", "required": True, "schema": {"type": "string"}},
+            _PROBLEM,
+        ],
+        "responses": {
+            **_answer(STRING, "", 401, 403, 404),
+            "200": {
+                "description": "The input",
+                "content": {kind: {"schema": BYTES} for kind in ("image/jpeg", "image/png", "application/json")},
+            },
+        },
     }
 }
 
@@ -234,11 +186,11 @@ def specification(version: str) -> Json:
             "/predict": _PREDICT,
             "/feedback": _FEEDBACK,
             "/model": _get(
-                "What serves", _ref("Model"), "Version, classes, metrics, and whether it is what should", 404, 503
+                "What serves", ref("Model"), "Version, classes, metrics, and whether it is what should", 404, 503
             ),
             "/stats": _get(
                 "Counts, versions beside each other, latencies",
-                _ref("Stats"),
+                ref("Stats"),
                 "Of the journal, and of this process",
                 404,
                 503,
@@ -246,12 +198,14 @@ def specification(version: str) -> Json:
             "/predictions": _get(
                 "The newest predictions", whatever, "Newest first, without vectors", 400, 404, 503, extra=(_LIMIT,)
             ),
+            "/queue": _QUEUE,
+            "/queue/pictures/{sha256}": _PICTURE,
             "/rollback": _admin("Back to the previous champion", "What serves now", 409, 503),
             "/reload": _admin("Look at the release channel now", "What serves now", 503),
             "/train": _admin("Start a training", "The flow run that was made", 503, status=202),
         },
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": SCHEMAS,
             "securitySchemes": {"admin": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.background import BackgroundTask
@@ -15,21 +16,23 @@ from bento import metrics
 from bento.host import Host
 from bento.requests import (
     RAW_TYPES,
+    Inputs,
     client_of,
     features_in,
+    file_in,
     images_in,
     media_type,
     read_body,
-    read_form,
     read_json,
+    whole,
 )
 from bento.responses import json_response
-from bento.variants import variants
 from menagerie.errors import MalformedRequest, UnknownPrediction, UnsupportedMedia
 from menagerie.inference.traffic import Traffic
 from menagerie.records import Prediction
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Parse = Callable[[bytes], Awaitable[Inputs]]
 LIMIT_MAX = 500
 
 
@@ -38,8 +41,7 @@ def routes(host: Host) -> list[Route]:
 
     async def predict(request: Request) -> Response:
         traffic = host.traffic(request.query_params.get("problem"))
-        raws, several = await read_inputs(host, request, traffic.champion.kind_of_input)
-        return await answered(host, request, traffic, raws, several=several)
+        return await answered(host, request, traffic, parser_of(host, request, traffic.champion.kind_of_input))
 
     async def feedback(request: Request) -> Response:
         names = ("prediction_id", "label")
@@ -60,15 +62,13 @@ def routes(host: Host) -> list[Route]:
 
     async def stats(request: Request) -> Response:
         problem = host.pick(request.query_params.get("problem")).problem
-        counts = await host.chore(lambda: host.journal.counts(problem, quorum=host.settings.quorum))
         here = {
             "waiting": host.waiting,
             "latency_ms": host.latencies.summary(),
             "journal": {"dropped": host.journal.dropped, "spooled": host.journal.spooled},
             "pictures": {"mode": host.pictures.mode, "dropped": host.pictures.dropped},
         }
-        compared = await host.chore(variants, host.journal, problem, host.settings.quorum)
-        return json_response({"problem": problem, **counts, "variants": compared, "here": here})
+        return json_response({"problem": problem, **await host.journaled(problem), "here": here})
 
     async def predictions(request: Request) -> Response:
         problem = host.pick(request.query_params.get("problem")).problem
@@ -96,15 +96,22 @@ def routes(host: Host) -> list[Route]:
     ]
 
 
-async def answered(host: Host, request: Request, traffic: Traffic, raws: list[bytes], *, several: bool) -> Response:
-    """What raw inputs are, by the version that this client is routed to; `several`: in a list, even one.
+async def answered(host: Host, request: Request, traffic: Traffic, parse: Parse) -> Response:
+    """What the inputs in a body are, by the version that this client is routed to. Where there is too much to do it is
+    refused before it is parsed.
 
     Raises:
-        TooLarge, UnsupportedMedia, UnusableInput, Overloaded: as `Host.predict`.
+        UnsupportedMedia: it is compressed.
+        Overloaded: too much is under way.
+        RequestError: as `parse` and `Host.predict`.
     """
+    body = await read_body(request)
     client, _ = client_of(request, host.settings)
     key = client if "x-client-id" in request.headers else None  # many clients may share an address
-    answers, shadowed = await host.predict(traffic, raws, client, key)
+    with host.admission.place() as place:
+        raws, several = await parse(body)
+        place.hold(len(raws))
+        answers, shadowed = await host.predict(traffic, raws, client, key)
     bodies = [answer.as_json() for answer in answers]
 
     async def score() -> None:
@@ -116,23 +123,19 @@ async def answered(host: Host, request: Request, traffic: Traffic, raws: list[by
     return response
 
 
-async def read_inputs(host: Host, request: Request, kind: str) -> tuple[list[bytes], bool]:
-    """The raw inputs of a request and whether it asked for several.
+def parser_of(host: Host, request: Request, kind: str) -> Parse:
+    """What takes a body of the declared type apart.
 
     Raises:
         UnsupportedMedia: the declared type is none that is read. What the bytes are, the kind decides.
-        MalformedRequest, TooLarge: the body is not what it should be.
     """
     declared = media_type(request)
     if declared == "application/json":
-        body = await read_body(request)
-        if kind == "tabular":
-            return await host.decode(features_in, body), False
-        return await host.decode(images_in, body)
+        return partial(host.parse, features_in if kind == "tabular" else images_in)
     if kind == "image" and declared == "multipart/form-data":
-        return [await read_form(request, host.settings.max_body_bytes)], False
+        return partial(file_in, request.headers, limit=host.settings.max_body_bytes)
     if kind == "image" and declared.startswith(RAW_TYPES):
-        return [await read_body(request)], False
+        return whole
     taken = "multipart/form-data, image/* or application/json" if kind == "image" else "application/json"
     raise UnsupportedMedia(f"send the input as {taken}")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TypedDict
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -11,17 +12,36 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.events import announce_decision
 from menagerie.artefact import Artefact
 from menagerie.errors import ConfigurationError
-from menagerie.journal import open_journal
+from menagerie.journal import Journal, open_journal
 from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
-from menagerie.monitoring.performance import estimate_accuracy
+from menagerie.monitoring.harm import Estimate, estimate_accuracy
+from menagerie.monitoring.hindsight import look_back
+from menagerie.monitoring.history import draw_history, folder_for, remove_old
+from menagerie.monitoring.label_shift import class_mix
 from menagerie.monitoring.policy import decide
-from menagerie.monitoring.report import ReportFiles, render
-from menagerie.monitoring.situation import gather
+from menagerie.monitoring.report import EvidentlyRun, ReportFiles, keep_in_workspace, render, run_evidently
+from menagerie.monitoring.report_pictures import moved_pictures
+from menagerie.monitoring.situation import gather, set_aside
 from menagerie.monitoring.windows import without_repeats
+from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, available, load_problem
-from menagerie.records import Decision, ModelRef, Window, now
+from menagerie.records import Decision, ModelRef, Window
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
+
+
+class Voices(TypedDict):
+    """Whose labels count: how many untrusted clients must agree, and who is set aside."""
+
+    quorum: int
+    excluded: Collection[str]
+
+
+class Names(TypedDict):
+    """Of the columns that are compared."""
+
+    statistics: Sequence[str]
+    classes: Sequence[str]
 
 
 @flow(name="monitor", flow_run_name="monitor-{problem}")
@@ -30,16 +50,39 @@ def monitor(problem: str | None = None) -> dict[str, str]:
     return for_each([problem] if problem else served_problems(), lambda loaded: watch(loaded).action)
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A window of the champion's predictions beside its reference. `compared` leaves repeats of an input out."""
+
+    champion: ModelRef
+    artefact: Artefact
+    window: Window
+    compared: Window
+    result: DriftResult
+    estimate: Estimate | None
+
+
 @task(task_run_name="watch {problem.name}", persist_result=False)
 def watch(problem: Problem) -> Decision:
-    """One problem: window, comparison, estimate, report, decision."""
-    settings = get_settings()
+    """One problem: window, comparison, estimate, decision, report."""
     journal = open_journal()
     journal.replay()
+    voices: Voices = {"quorum": get_settings().quorum, "excluded": set_aside(journal, problem.name)}
+    seen = look_at(problem, journal, voices)
+    evidently = run_evidently(seen.artefact.reference(), seen.compared, seen.result, **_names(seen))
+    decision = conclude(problem, journal, seen, voices, evidently)
+    files = report(problem, seen, decision, evidently)
+    journal.add_decision(decision)
+    announce_decision(decision)
+    _show(problem, decision, seen, files)
+    return decision
+
+
+def look_at(problem: Problem, journal: Journal, voices: Voices) -> Seen:
+    """Compare the newest predictions with the reference, and estimate what accuracy they have."""
     champion, artefact = champion_of(problem)
-    window = journal.window(problem.name, champion.fingerprint, limit=problem.drift.window, quorum=settings.quorum)
-    reference = artefact.reference()
-    pictures = problem.kind == "image"
+    window = journal.window(problem.name, champion.fingerprint, limit=problem.drift.window, **voices)
+    reference, pictures = artefact.reference(), problem.kind == "image"
     compared = without_repeats(window) if pictures else window
     result = compare(
         reference,
@@ -52,25 +95,70 @@ def watch(problem: Problem) -> Decision:
     )
     if not result.sufficient and open_channel().pointer(problem.name).previous is not None:
         result = replace(result, reason=f"warming up after a change of version: {result.reason}")
-    estimate = estimate_accuracy(reference, compared) if result.sufficient else None
+    estimate = estimate_accuracy(reference, compared, artefact.copies()) if result.sufficient else None
+    return Seen(champion, artefact, window, compared, result, estimate)
+
+
+def conclude(problem: Problem, journal: Journal, seen: Seen, voices: Voices, evidently: EvidentlyRun) -> Decision:
+    """What the policy decides, with the figures that it and a later look need."""
+    estimate = seen.estimate
+    unrepeated = seen.estimate if seen.compared is seen.window else None
     situation = gather(
         problem,
-        champion,
-        artefact,
+        seen.champion,
+        seen.artefact,
         journal,
-        window,
-        quorum=settings.quorum,
-        drift=result,
+        seen.window,
+        drift=seen.result,
         estimated_loss=estimate.loss if estimate else None,
+        estimated_loss_low=estimate.loss_low if estimate else None,
+        estimated_loss_high=estimate.loss_high if estimate else None,
+        calibrated=unrepeated.chances if unrepeated else None,
+        **voices,
     )
     decision = decide(situation, problem.drift, problem.policy)
-    folder = settings.home / "reports" / problem.name / f"{now():%Y%m%dT%H%M%S}-{decision.id[:8]}"
-    names = {"statistics": artefact.manifest.statistics, "classes": artefact.manifest.classes}
-    files = render(reference, compared, result, folder=folder, **names)
-    journal.add_decision(decision)
-    announce_decision(decision)
-    _show(problem, decision, result, window, files)
-    return decision
+    figures = decision.figures | evidently.figures()
+    if estimate and seen.window.first and seen.window.last:
+        figures |= {"estimated_accuracy": estimate.accuracy}
+        figures |= {"window_first": seen.window.first.isoformat(), "window_last": seen.window.last.isoformat()}
+    errors = [one.error for one in look_back(journal, problem.name, journal.decisions(problem.name), **voices)]
+    if errors:
+        figures |= {"past_estimates": len(errors), "past_error": sum(abs(error) for error in errors) / len(errors)}
+    return replace(decision, figures=figures)
+
+
+def report(problem: Problem, seen: Seen, decision: Decision, evidently: EvidentlyRun) -> ReportFiles:
+    """The page of a comparison, kept with those before it."""
+    home, reference = get_settings().home, seen.artefact.reference()
+    pictures = None
+    if problem.kind == "image":
+        store, typical = open_pictures(), seen.artefact.probe()[0]
+        pictures = moved_pictures(
+            reference,
+            seen.compared,
+            seen.result,
+            find=lambda sha: store.path(problem.name, sha),
+            typical=typical,
+            **_names(seen),
+        )
+    files = render(
+        evidently,
+        seen.result,
+        folder_for(home, problem.name, decision.at, decision.id),
+        at=decision.at,
+        decision=decision,
+        estimate=seen.estimate,
+        mix=class_mix(reference, seen.compared, seen.artefact.manifest.classes) if seen.result.sufficient else (),
+        pictures=pictures,
+    )
+    keep_in_workspace(home, problem.name, evidently, name=f"{decision.action} {decision.id[:8]}")
+    remove_old(home, problem.name)
+    draw_history(home, problem.name)
+    return files
+
+
+def _names(seen: Seen) -> Names:
+    return {"statistics": seen.artefact.manifest.statistics, "classes": seen.artefact.manifest.classes}
 
 
 def for_each(names: list[str], look: Callable[[Problem], str]) -> dict[str, str]:
@@ -109,10 +197,11 @@ def served_problems() -> list[str]:
     return [name for name in available() if channel.pointer(name).champion is not None]
 
 
-def _show(problem: Problem, decision: Decision, result: DriftResult, window: Window, files: ReportFiles) -> None:
+def _show(problem: Problem, decision: Decision, seen: Seen, files: ReportFiles) -> None:
     get_run_logger().info("%s: %s. %s", problem.name, decision.action, decision.reason)
-    text = f"**{decision.action}**: {decision.reason}\n\nWindow: {len(window)} predictions. Report: `{files.html}`"
+    window = f"Window: {len(seen.window)} predictions. Report: `{files.html}`"
+    text = f"**{decision.action}**: {decision.reason}\n\n{window}"
     create_markdown_artifact(text, key=f"decision-{problem.name}", description="What was decided, and why")
-    moved = sorted(result.columns, key=lambda column: -column.ks)
+    moved = sorted(seen.result.columns, key=lambda column: -column.score / column.limit)
     if moved:
         create_table_artifact([asdict(column) for column in moved], key=f"drift-{problem.name}", description="Drift")

@@ -128,7 +128,7 @@ def follow_aliases(problem: Problem) -> None:
     challenger = versions.version_of(problem, "challenger")
     if pointer.champion is not None:
         versions.set_alias(problem, "champion", pointer.champion.version)
-    if challenger is not None and challenger in (pointer.champion, _withdrawn(problem)):
+    if challenger is not None and challenger in (pointer.champion, _withdrawn(problem), _rolled_back(problem)):
         versions.clear_alias(problem, "challenger")
     if pointer.previous is not None:
         versions.set_alias(problem, "previous", pointer.previous.version)
@@ -155,6 +155,18 @@ def _withdrawn(problem: Problem) -> ModelRef | None:
             break
         if before.challenger is not None:
             return before.challenger
+    return None
+
+
+def _rolled_back(problem: Problem) -> ModelRef | None:
+    """The version that was rolled back since the aliases last followed: where the registry was down all the while, it
+    is still named challenger there, and would be proposed again."""
+    known = _known(problem)
+    for after, before in pairwise(move.pointer for move in open_channel().history(problem.name)):  # newest first
+        if after.generation <= known:
+            break
+        if before.champion and (after.champion, after.previous) == (before.previous, before.champion):
+            return before.champion
     return None
 
 

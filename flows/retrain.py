@@ -1,20 +1,24 @@
-"""labels ─► dataset ─► train ─► challenger ─► promote: started by `menagerie.retrain.requested`, one at a time."""
+"""labels ─► dataset ─► train ─► challenger ─► promote or canary; started by `menagerie.retrain.requested`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 
+from flows.canary import canary
 from flows.events import announce_decision
 from flows.monitor import champion_of
 from flows.promote import promote
 from flows.train import learn, prepare_data
 from menagerie.data.feedback import Gathered, gather_labelled
 from menagerie.journal import open_journal
+from menagerie.monitoring.approval import approve, approved_by
+from menagerie.monitoring.situation import LOOK_BACK, set_aside
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, load_problem
-from menagerie.records import Action, Decision
+from menagerie.records import Action, Decision, new_id, now
 from menagerie.settings import get_settings
 from menagerie.tracking import versions
 from menagerie.trunks import Start
@@ -22,25 +26,68 @@ from menagerie.trunks import Start
 
 @flow(name="retrain", flow_run_name="retrain-{problem}")
 def retrain(
-    problem: str = "sketches", reason: str = "asked for by hand", decision_id: str | None = None
+    problem: str = "sketches",
+    reason: str = "asked for by hand",
+    decision_id: str | None = None,
+    approved: bool = False,
 ) -> dict[str, str | bool]:
     """Mix labelled journaled inputs into the data, go on from the champion, judge on golden and recent, release if
-    better."""
+    better. A decision that waits for an approval is let through by `approved`, or by `menagerie approve` before."""
     loaded = load_problem(problem)
     log = get_run_logger()
-    log.info("%s (decision %s)", reason, decision_id or "none")
-    labelled = collect_labels(loaded)
+    asked = ask(loaded, reason, decision_id, approved)
+    if asked is None:
+        champion, _ = champion_of(loaded)
+        return {"promoted": False, "version": champion.version, "reason": f"decision {decision_id} was not approved"}
+    log.info("%s (decision %s)", asked.reason, asked.id)
+    try:
+        return learn_anew(loaded, asked)
+    except Exception as error:
+        failed = f"The retraining failed: {error!r}"
+        figures = {"promoted": False, "asked_by": asked.id}
+        open_journal().add_decision(Decision(problem, "nothing", failed, asked.version, figures))
+        raise
+
+
+def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
+    """From the labels to a new champion, or to a decision that says why there is none."""
+    labelled = collect_labels(problem)
     if not labelled.rows:
-        return _conclude(loaded, labelled, "nothing", f"Nothing to learn from: {_missing(labelled)}", promoted=False)
-    log.info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
-    dataset = prepare_data(loaded, labelled)
-    learn(dataset, kind="retrain", start=champion_to_go_on_from(loaded))
-    outcome = promote(problem, after_drift=_answers_alarm(loaded, decision_id))
+        return _conclude(problem, labelled, asked, "nothing", f"Nothing to learn from: {_missing(labelled)}")
+    get_run_logger().info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
+    dataset = prepare_data(problem, labelled)
+    learn(dataset, kind="retrain", start=champion_to_go_on_from(problem))
+    outcome = (canary if problem.canary.use else promote)(problem.name, after_drift=asked.alarm)
+    version = str(outcome["version"])
     if outcome["promoted"]:
-        return _conclude(loaded, labelled, "nothing", f"Version {outcome['version']} was promoted", promoted=True)
-    action: Action = "ask-for-labels" if outcome["needs_labels"] else "nothing"
-    reason = f"Version {outcome['version']} was refused: {outcome['reason']}"
-    return _conclude(loaded, labelled, action, reason, promoted=False)
+        reason = f"Version {version} was promoted"
+        return _conclude(problem, labelled, asked, "nothing", reason, version=version, promoted=True)
+    action: Action = "ask-for-labels" if outcome.get("needs_labels") else "nothing"
+    reason = f"Version {version} was refused: {outcome['reason']}"
+    return _conclude(problem, labelled, asked, action, reason, version=version)
+
+
+def ask(problem: Problem, reason: str, decision_id: str | None, approved: bool) -> Decision | None:
+    """The decision that this retraining answers; what a person asks for is kept as one. None where it still waits for
+    an approval."""
+    journal = open_journal()
+    decisions = journal.decisions(problem.name, limit=LOOK_BACK)
+    known = next((one for one in decisions if one.id == decision_id), None)
+    if known is not None and known.action == "retrain":
+        return known
+    if known is not None and known.action == "approve":
+        if approved and approved_by(decisions) is None:
+            approve(journal, known.id, who="a parameter of the flow")
+        by = approved_by(journal.decisions(problem.name, limit=LOOK_BACK))
+        if by is None:
+            get_run_logger().warning("decision %s waits: `menagerie approve %s` lets it through", known.id, known.id)
+            return None
+        asked = replace(known, id=new_id(), at=now(), action="retrain", reason=f"{by} approved: {known.reason}")
+    else:
+        champion, _ = champion_of(problem)
+        asked = Decision(problem.name, "retrain", reason, version=champion.version, figures={"by_hand": True})
+    journal.add_decision(asked)
+    return asked
 
 
 @task(task_run_name="champion of {problem.name}", retries=1, persist_result=False)
@@ -64,15 +111,11 @@ def champion_to_go_on_from(problem: Problem) -> Start | None:
 @task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)
 def collect_labels(problem: Problem) -> Gathered:
     """Every label that counts, with the input it belongs to."""
-    labelled = open_journal().labelled(problem.name, quorum=get_settings().quorum)
+    journal = open_journal()
+    excluded = set_aside(journal, problem.name)
+    labelled = journal.labelled(problem.name, quorum=get_settings().quorum, excluded=excluded)
     pictures = open_pictures()
     return gather_labelled(labelled, problem.classes, lambda sha: pictures.path(problem.name, sha))
-
-
-def _answers_alarm(problem: Problem, decision_id: str | None) -> bool:
-    """Whether the decision that asked for this was an alarm; then only recent labels can show the mending."""
-    decisions = open_journal().decisions(problem.name, limit=50, action="retrain")
-    return any(decision.id == decision_id and decision.alarm for decision in decisions)
 
 
 def _missing(labelled: Gathered) -> str:
@@ -81,12 +124,20 @@ def _missing(labelled: Gathered) -> str:
 
 
 def _conclude(
-    problem: Problem, labelled: Gathered, action: Action, reason: str, *, promoted: bool
+    problem: Problem,
+    labelled: Gathered,
+    asked: Decision,
+    action: Action,
+    reason: str,
+    *,
+    version: str | None = None,
+    promoted: bool = False,
 ) -> dict[str, str | bool]:
     """Every retraining ends in a decision. The labels it looked at have been judged: they start no other one, also
     when the version that learnt from them is rolled back."""
     champion, _ = champion_of(problem)
     figures = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
+    figures |= {"made": version, "asked_by": asked.id}
     decision = Decision(problem.name, action, reason, version=champion.version, figures=figures)
     open_journal().add_decision(decision)
     announce_decision(decision)

@@ -21,8 +21,9 @@ from menagerie.data import Dataset, extend, prepare
 from menagerie.data.feedback import Gathered
 from menagerie.data.illustrate import Seen, illustrate
 from menagerie.inference.confidence import Confidence
+from menagerie.journal import open_journal
 from menagerie.problems import Problem, load_problem
-from menagerie.records import ModelRef
+from menagerie.records import Decision, ModelRef
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
 from menagerie.trunks import Start
@@ -33,11 +34,16 @@ KEEP_SECONDS = 7 * 86400  # how long the checkpoints of a run that was given up 
 
 
 @flow(name="train", flow_run_name="train-{problem}")
-def train(problem: str = "sketches", processes: int = 1) -> dict[str, str]:
+def train(
+    problem: str = "sketches", processes: int = 1, reason: str = "asked for by hand or by schedule"
+) -> dict[str, str]:
     """Train a new challenger from a problem's own data; a network, where one is trained, by several processes."""
     loaded = load_problem(problem)
     dataset = prepare_data(loaded)
-    return _named(learn(dataset, kind="train", processes=processes))
+    challenger = learn(dataset, kind="train", processes=processes)
+    told = f"Trained from the problem's own data, {reason}: version {challenger.version} is the challenger."
+    open_journal().add_decision(Decision(problem, "nothing", told, figures={"made": challenger.version}))
+    return _named(challenger)
 
 
 def learn(dataset: Dataset, *, kind: runs.RunKind, start: Start | None = None, processes: int = 1) -> ModelRef:

@@ -22,17 +22,23 @@ def arrays(
     embedding: float = 0.0,
     logits: tuple[float, float, float] = (0.0, 0.0, 0.0),
     scale: float = 1.0,
+    unlikeness: float = 0.0,
+    strange: float = 0.0,
     dimensions: int = 6,
 ) -> dict[str, Any]:
-    """The three arrays of `rows` inputs; each keyword moves one of them by so many standard deviations."""
+    """The four arrays of `rows` inputs; each keyword moves one of them by so many standard deviations, but `strange`,
+    the share of inputs that are far less like anything learnt than the others."""
     statistics = rng.normal(size=(rows, len(STATISTICS)))
     statistics[:, 0] += width
     statistics[:, 3] += brightness
     scores = np.exp(scale * (1.5 * rng.normal(size=(rows, len(CLASSES))) + logits))
+    embeddings = rng.normal(size=(rows, dimensions)) + embedding
+    unlike = rng.normal(size=rows) + unlikeness + 5 * (rng.random(rows) < strange)
     return {
         "statistics": statistics.astype(np.float32),
-        "embeddings": (rng.normal(size=(rows, dimensions)) + embedding).astype(np.float32),
+        "embeddings": embeddings.astype(np.float32),
         "probabilities": (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32),
+        "unlikeness": np.exp(0.3 * unlike).astype(np.float32),
     }
 
 

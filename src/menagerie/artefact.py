@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ from menagerie.problems import ImageInput, TabularInput
 
 MANIFEST, MODEL, REFERENCE, PROBE = "manifest.json", "model.onnx", "reference.npz", "probe.npz"
 MODEL_INT8 = "model.int8.onnx"
+COPIES = "copies.npz"
 WEIGHTS = "weights.safetensors"  # torch's, beside the artefact in the registry: for further training, never served
 
 Precision = Literal["fp32", "bf16", "int8", "int8_bf16"]
@@ -84,12 +85,30 @@ class Manifest(BaseModel):
 @dataclass(frozen=True, eq=False)
 class Reference:
     """What the champion gave on the inputs it was judged on. Row i of each array is one input; `truth` holds class
-    indices. Drawn from golden and recent in the proportion of the training mix."""
+    indices, `unlikeness` how unlike anything learnt it is (NaN: the model does not tell). Drawn from golden and recent
+    in the proportion of the training mix."""
 
     statistics: NDArray[np.float32]  # [n, k]
     embeddings: NDArray[np.float32]  # [n, d]
     probabilities: NDArray[np.float32]  # [n, classes]
     truth: NDArray[np.int64]  # [n]
+    unlikeness: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # [n]
+
+    def __post_init__(self) -> None:
+        if not len(self.unlikeness):
+            object.__setattr__(self, "unlikeness", np.full(len(self.truth), np.nan, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """What the champion gave on changed copies of some inputs that it was judged on, m in all: where its accuracy is
+    estimated without labels, this tells how confidence and unlikeness go with being right when the world changes."""
+
+    conditions: tuple[str, ...]  # `<family> <level>`
+    condition: NDArray[np.int64]  # [m], which of them
+    confidence: NDArray[np.float32]  # [m]
+    unlikeness: NDArray[np.float32]  # [m]
+    right: NDArray[np.float64]  # [m], 1 or 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,14 @@ class Artefact:
     def reference(self) -> Reference:
         """The reference window."""
         arrays = _read_arrays(self.folder / REFERENCE)
-        return Reference(**{name: arrays[name] for name in Reference.__dataclass_fields__})
+        return Reference(**{name: arrays[name] for name in Reference.__dataclass_fields__ if name in arrays})
+
+    def copies(self) -> Copies | None:
+        """What it gave on changed copies; None for one made without."""
+        if COPIES not in self.manifest.files:
+            return None
+        arrays = _read_arrays(self.folder / COPIES)
+        return Copies(tuple(arrays.pop("conditions").tolist()), **arrays)
 
     def probe(self, form: str = "") -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Probe inputs [m, *shape] and the logits [m, classes] they gave when the artefact was made, in a form named
@@ -124,14 +150,21 @@ def sha256(path: Path) -> str:
 
 
 def write_artefact(
-    folder: Path, facts: dict[str, Any], reference: Reference, probe: dict[str, NDArray[Any]]
+    folder: Path,
+    facts: dict[str, Any],
+    reference: Reference,
+    probe: dict[str, NDArray[Any]],
+    copies: Copies | None = None,
 ) -> Artefact:
     """Complete a folder that already holds `model.onnx` and the files of other forms; `facts` are the manifest's
     fields but `files`."""
+    if copies is not None:
+        _write_arrays(folder / COPIES, {**vars(copies), "conditions": np.array(copies.conditions)})
     _write_arrays(folder / REFERENCE, vars(reference))
     _write_arrays(folder / PROBE, probe)
     of_forms = {form.file for form in facts.get("forms", ()) if (folder / form.file).exists()}
-    files = {name: sha256(folder / name) for name in {MODEL, REFERENCE, PROBE, *of_forms}}
+    with_copies = {COPIES} if copies is not None else set()
+    files = {name: sha256(folder / name) for name in {MODEL, REFERENCE, PROBE, *of_forms, *with_copies}}
     manifest = Manifest(**facts, files=files)
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.artefact import Artefact, Form
+from menagerie.artefact import Artefact, Copies, Form
 from menagerie.candidates import PORTABLE, judged, try_forms
 from menagerie.data import Dataset
 from menagerie.evaluation.confidence_fit import fit_confidence
+from menagerie.evaluation.corruptions import CORRUPTIONS, LEVELS
 from menagerie.evaluation.metrics import confusion
 from menagerie.evaluation.plots import plot_confusion, plot_curves, plot_reliability
 from menagerie.features import Ground
@@ -32,6 +33,7 @@ BANK_ROWS = 2000
 MILD_ROWS = 150
 MILD: tuple[View, ...] = ("zoomed", "wide", "dim", "blurred")
 CALIBRATION_ROWS = 128
+COPIED_ROWS = 200  # of golden, each under every corruption
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ def make(
     top, confidence = _top(ground, head, held_out, logits)
     for form in {form.file: form for form in forms if form.accepted}.values():
         attach_top(site.ground(form).trunk, top, site.target / form.file)
-    artefact, golden = measure(dataset, site.target, forms, confidence, run_id, git_commit)
+    copies = _copies(ground, top, confidence)
+    artefact, golden = measure(dataset, site.target, forms, confidence, run_id, git_commit, copies)
     rows = dataset.of("golden")
     table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
     return Built(
@@ -273,6 +276,25 @@ def _known_scores(
     some = np.sort(random.permutation(rows)[:MILD_ROWS])
     mild = [ood_scores(unit_rows(ground.features(some, view), scale), bank, own(some)) for view in MILD]
     return clean, np.concatenate(mild)
+
+
+def _copies(ground: Ground, top: Top, confidence: Confidence) -> Copies | None:
+    """Answers to corrupted copies of golden inputs, from which accuracy without labels is estimated."""
+    dataset = ground.dataset
+    if dataset.problem.kind != "image" or top.bank is None or top.scale is None:
+        return None
+    rows = dataset.of("golden")
+    some = np.sort(np.random.default_rng(dataset.problem.training.seed).permutation(rows)[:COPIED_ROWS])
+    conditions = tuple(f"{family} {level}" for family in CORRUPTIONS for level in LEVELS)
+    sure, unlike, right = [], [], []
+    for condition in conditions:
+        features = ground.features(some, condition)
+        probabilities = confidence.probabilities(features @ top.weight.T + top.bias)
+        sure.append(probabilities.max(axis=1))
+        unlike.append(ood_scores(unit_rows(features, top.scale), top.bank))
+        right.append((probabilities.argmax(axis=1) == dataset.labels()[some]).astype(np.float64))
+    condition_of = np.repeat(np.arange(len(conditions)), len(some))
+    return Copies(conditions, condition_of, np.concatenate(sure), np.concatenate(unlike), np.concatenate(right))
 
 
 def git_commit(root: Path) -> str:

@@ -44,6 +44,17 @@ def _parser() -> argparse.ArgumentParser:
     withdraw = command("withdraw", _withdraw)
     withdraw.add_argument("problem")
     withdraw.add_argument("--why", default="asked for on the command line", help="kept in the history")
+    queue = command("queue", _queue)
+    queue.add_argument("problem")
+    file = queue.add_mutually_exclusive_group(required=True)
+    file.add_argument("--export", type=Path, metavar="FILE.csv", help="write it, with a column to fill in")
+    file.add_argument("--import", type=Path, metavar="FILE.csv", dest="labels", help="take the labels filled in")
+    queue.add_argument("--count", type=int, default=100, help="inputs to write (default: %(default)s)")
+    command("clients", _clients).add_argument("problem")
+    command("approve", _approve).add_argument("decision", help="the id of a decision that waits")
+    why = command("why", _why)
+    why.add_argument("prediction", help="the `prediction_id` of an answer")
+    why.add_argument("--json", action="store_true", help="as one JSON object")
     command("card", _card).add_argument("problem")
     explain = command("explain", _explain)
     explain.add_argument("problem")
@@ -146,6 +157,49 @@ def _withdraw(given: argparse.Namespace) -> None:
     load_problem(given.problem)
     pointer = open_channel().withdraw(given.problem, who=_user(), why=given.why)
     print(f"{given.problem}: the champion alone serves from generation {pointer.generation} on")
+
+
+def _queue(given: argparse.Namespace) -> None:
+    """write what should be labelled next to a CSV file, or take the labels in one"""
+    from menagerie.problems import load_problem
+    from menagerie.queue_csv import export_queue, import_labels
+
+    problem = load_problem(given.problem)
+    if given.labels:
+        print(f"{given.labels}: {import_labels(problem, given.labels)}")
+    else:
+        print(f"{given.export}: {export_queue(problem, given.export, given.count)} inputs to label")
+
+
+def _clients(given: argparse.Namespace) -> None:
+    """list the clients whose labels do not count, and why"""
+    from menagerie.journal import open_journal, quarantined
+    from menagerie.problems import load_problem
+
+    found = quarantined(open_journal(), load_problem(given.problem).name)
+    for one in found:
+        print(f"{one.client[:16]}  {one.voices:>6} labels  {one.reason}")
+    if not found:
+        print(f"no client of {given.problem} is in quarantine")
+
+
+def _approve(given: argparse.Namespace) -> None:
+    """let a retraining go ahead that waits for a person, beyond the daily budget"""
+    from menagerie.journal import open_journal
+    from menagerie.monitoring.approval import approve
+
+    decision = approve(open_journal(), given.decision, who=_user())
+    print(f"{decision.problem}: {decision.reason} The next `check` asks for the retraining.")
+
+
+def _why(given: argparse.Namespace) -> None:
+    """from a prediction back to its model, run, data, commit and label, and to what made that model serve"""
+    import json
+
+    from menagerie.why import as_text, trace_back
+
+    found = trace_back(given.prediction)
+    print(json.dumps(found, indent=2) if given.json else as_text(found))
 
 
 def _card(given: argparse.Namespace) -> None:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from menagerie.artefact import Form, sha256
 from menagerie.data import Dataset
 from menagerie.data.examine import Progress
+from menagerie.evaluation.corruptions import corrupt
 from menagerie.inference.runtime import open_features
 from menagerie.kinds import PREPROCESSING
-from menagerie.problems import View
 from menagerie.settings import get_settings
 from menagerie.views import changed
 
@@ -43,8 +43,8 @@ class Ground:
     trunk: Path
     form: Form
 
-    def features(self, rows: NDArray[np.intp], view: View | None = None) -> NDArray[np.float32]:
-        """float32 [n, width], from the cache where they are known."""
+    def features(self, rows: NDArray[np.intp], view: str | None = None) -> NDArray[np.float32]:
+        """float32 [n, width], from the cache where they are known; `view` as in `features_of`."""
         manifest, spec = self.dataset.manifest, self.dataset.problem.input.model_dump_json()
         keys = [f"{manifest.rows[row].stored} {PREPROCESSING} {spec}" for row in rows]
         return features_of(self.trunk, self.form, self.dataset.inputs, keys, view, rows=rows)
@@ -55,7 +55,7 @@ def features_of(
     form: Form,
     inputs: NDArray[Any],
     keys: Sequence[str],
-    view: View | None = None,
+    view: str | None = None,
     progress: Progress | None = None,
     rows: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float32]:
@@ -66,14 +66,17 @@ def features_of(
         form: In which runtime and precision it is run.
         inputs: Model inputs [m, *shape]; of a memory-mapped array only what is computed is read.
         keys: What names each input's content, [n].
-        view: The change that is made to the inputs first; only for pictures.
+        view: The change that is made to the inputs first, only for pictures: a `View`, or a corruption and its level
+            (`noise 3`).
         progress: Told of what is being computed.
         rows: Which inputs the keys name, [n]; the first n where left out.
 
     Raises:
         ArtefactError: the runtime cannot load the trunk.
     """
-    name = f"{sha256(trunk)}-{form.runtime}-{version(form.runtime)}-{form.precision}-{view or 'plain'}"
+    name = (
+        f"{sha256(trunk)}-{form.runtime}-{version(form.runtime)}-{form.precision}-{(view or 'plain').replace(' ', '-')}"
+    )
     folder = get_settings().home / "cache" / "features" / name
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     known = _known(folder)
@@ -85,13 +88,18 @@ def features_of(
 
         def compute(some: NDArray[np.intp]) -> NDArray[np.float32]:
             batch = np.ascontiguousarray(inputs[some if rows is None else rows[some]])
-            return run(batch if view is None else changed(view, batch))
+            return run(batch if view is None else _changed(view, batch))
 
         for part, found in _parts(np.array(list(missing.values()), np.intp), compute, progress):
             named = [digests[at] for at in part]
             _write(folder, named, found)
             known |= dict(zip(named, found, strict=True))
     return np.stack([known[digest] for digest in digests])
+
+
+def _changed(view: str, batch: NDArray[Any]) -> NDArray[np.uint8]:
+    family, _, level = view.partition(" ")
+    return corrupt(family, int(level), batch) if level else changed(view, batch)  # type: ignore[arg-type]  # by name
 
 
 def _parts(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from menagerie.artefact import Artefact, Form, Reference, write_artefact
+from menagerie.artefact import Artefact, Copies, Form, Reference, write_artefact
 from menagerie.data import Dataset
 from menagerie.data.readings import record
 from menagerie.evaluation.metrics import metrics_of
@@ -64,7 +64,13 @@ def answers_for(rows: NDArray[np.intp], runtime: Runtime, confidence: Confidence
 
 
 def measure(
-    dataset: Dataset, target: Path, forms: tuple[Form, ...], confidence: Confidence, run_id: str, git_commit: str
+    dataset: Dataset,
+    target: Path,
+    forms: tuple[Form, ...],
+    confidence: Confidence,
+    run_id: str,
+    git_commit: str,
+    copies: Copies | None = None,
 ) -> tuple[Artefact, Answers]:
     """Run the finished bytes over golden and recent inputs, and write the manifest of what was measured."""
     problem, judged = dataset.problem, forms[0]
@@ -86,6 +92,7 @@ def measure(
         embeddings=answers.embeddings[chosen],
         probabilities=answers.probabilities[chosen],
         truth=truth[chosen],
+        unlikeness=np.full(len(chosen), np.nan, np.float32) if answers.ood is None else answers.ood[chosen],
     )
     facts: dict[str, Any] = {
         "problem": problem.name,
@@ -109,7 +116,7 @@ def measure(
     }
     facts |= confidence.facts(problem.confidence)
     return write_artefact(
-        target, facts, reference, _probes(runtimes, judged, dataset.inputs[golden[:PROBES]])
+        target, facts, reference, _probes(runtimes, judged, dataset.inputs[golden[:PROBES]]), copies
     ), on_golden
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "golden", "recent"]
 Mode = Literal["champion", "shadow", "split"]
-Action = Literal["retrain", "ask-for-labels", "notice", "nothing"]
+Action = Literal["retrain", "ask-for-labels", "notice", "nothing", "rollback", "approve"]
 
 NONE_OF_THESE = "none of these"  # a label that says the input belongs to no class
 
@@ -100,6 +100,7 @@ class Prediction:
     latency_ms: float
     client: str
     at_random: bool = False  # kept for the random share of the review queue
+    unlikeness: float | None = None  # the score `in_distribution` came from: the higher, the less like what was learnt
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ class Feedback:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Predictions of one problem by one artefact, oldest first; `labels` holds the label that counts, or None."""
+    """Predictions of one problem, oldest first, of one artefact if one was asked for; `labels` holds the label that
+    counts, or None. What is not given of the later fields is unknown: NaN, no client, and nothing was left out."""
 
     ids: list[str]
     inputs: list[str]  # sha256 of the input as received
@@ -168,6 +170,18 @@ class Window:
     statistics: NDArray[np.float32]  # [n, k]
     embeddings: NDArray[np.float32]  # [n, d]
     probabilities: NDArray[np.float32]  # [n, classes]
+    unlikeness: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # [n]
+    clients: list[str] = field(default_factory=list)  # hashed
+    first: datetime | None = None  # when the earliest and the latest of them were made
+    last: datetime | None = None
+    total: int = 0  # how many matched before some were drawn of them
+
+    def __post_init__(self) -> None:
+        rows = len(self)
+        if not len(self.unlikeness):
+            object.__setattr__(self, "unlikeness", np.full(rows, np.nan, np.float32))
+        object.__setattr__(self, "clients", self.clients or [""] * rows)
+        object.__setattr__(self, "total", self.total or rows)
 
     def __len__(self) -> int:
         return len(self.ids)

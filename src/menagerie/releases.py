@@ -163,13 +163,20 @@ class ReleaseChannel:
         now = self.pointer(problem)
         return self._change(now, replace(now, challenger=None, mode="champion", percent=0), expected, who, why)
 
-    def rollback(self, problem: str, *, who: str, why: str) -> Pointer:
+    def rollback(self, problem: str, *, who: str, why: str, expected: int | None = None) -> Pointer:
         """Champion and previous change places; a challenger has no requests any more.
 
+        Args:
+            problem: whose pointer.
+            who: moves it.
+            why: it is moved.
+            expected: the generation that was decided on.
+
         Raises:
-            ConflictError: there is no previous champion, or the pointer moved meanwhile.
+            ConflictError: there is no previous champion, the pointer is at another generation, or moved meanwhile.
         """
         now = self.pointer(problem)
+        _check_generation(now, expected)
         if now.previous is None:
             raise ConflictError(f"{problem}: there is no previous champion to go back to")
         return self._crown(now, now.previous, who, why)

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     keep_pictures: Literal["off", "candidates", "all"] = Field("candidates", description="which inputs are stored")
     trusted_labellers: Names = Field((), description="`X-Client-Id`s whose label counts alone")
     quorum: int = Field(2, ge=2, description="how many untrusted clients must agree before a label counts")
+    quarantine_agreement: float = Field(
+        0.6, gt=0, lt=1, description="share of labels that a client must agree with, or its labels do not count"
+    )
+    quarantine_labels: int = Field(20, ge=5, description="labels of a client that can be compared, to judge it by them")
+    feedback_per_hour: int = Field(600, ge=1, description="labels of an untrusted client; with more, none of its count")
     admin_key: str | None = Field(None, min_length=16, description="Bearer key of the admin routes; unset: closed")
     max_body_bytes: int = Field(15_000_000, ge=1000, description="largest request body, in bytes")
     max_megapixels: float = Field(32.0, gt=0, le=89, description="largest picture, in millions of pixels")
@@ -58,6 +63,7 @@ class Settings(BaseSettings):
     max_waiting: int = Field(256, ge=1, description="requests waiting for a batch before 503 is answered")
     request_seconds: float = Field(30.0, gt=0, description="a prediction or an upload slower than this is given up")
     follow_seconds: float = Field(1.0, gt=0, description="how often the service looks at the release channel")
+    notify: Names = Field((), description="Prefect blocks that tell people, such as `slack-webhook/team`")
     tracing_url: str | None = Field(None, description="OTLP/HTTP collector that gets the service's spans; unset: off")
 
     @model_validator(mode="before")

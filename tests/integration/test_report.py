@@ -1,80 +1,245 @@
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from menagerie.monitoring.drift import DriftResult, compare
-from menagerie.monitoring.report import PREDICTED, ReportFiles, render
+from menagerie.artefact import Reference
+from menagerie.images import open_picture, to_png
+from menagerie.monitoring import report
+from menagerie.monitoring.drift import SIZE, DriftResult, compare
+from menagerie.monitoring.harm import Estimate
+from menagerie.monitoring.history import draw_history, folder_for, ratio, remove_old, reports
+from menagerie.monitoring.label_shift import ClassShare, class_mix
+from menagerie.monitoring.report import (
+    EMPTY,
+    PREDICTED,
+    EvidentlyRun,
+    ReportFiles,
+    keep_in_workspace,
+    render,
+    run_evidently,
+)
+from menagerie.monitoring.report_pictures import SHOWN, MovedPictures, furthest, moved_pictures
+from menagerie.records import Decision, Window
 from tests.synthetic import CLASSES, STATISTICS, arrays, reference_of, window_of
 
-
-def rendered(folder: Path, past: dict[str, Any], present: dict[str, Any]) -> tuple[DriftResult, ReportFiles]:
-    reference, window = reference_of(past), window_of(present)
-    names: dict[str, Any] = {"statistics": STATISTICS, "classes": CLASSES}
-    result = compare(reference, window, alpha=0.01, minimum=50, **names)
-    return result, render(reference, window, result, folder=folder, **names)
+NAMES: dict[str, Any] = {"statistics": STATISTICS, "classes": CLASSES}
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ESTIMATE = Estimate(0.812, 0.771, 0.853, 0.94, 0.128, 0.08, 0.176, np.array([0.5, math.nan]))
 
 
-def drawn(rows: int = 200, **moved: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def drawn(rows: int = 200, **moved: float) -> tuple[Reference, Window]:
     rng = np.random.default_rng(0)
-    return arrays(rng, 300), arrays(rng, rows, **moved)
+    return reference_of(arrays(rng, 300)), window_of(arrays(rng, rows, **moved))
+
+
+def judged(reference: Reference, window: Window, **changes: Any) -> tuple[DriftResult, EvidentlyRun]:
+    names = NAMES | changes
+    result = compare(reference, window, alpha=0.01, minimum=50, **names)
+    return result, run_evidently(reference, window, result, **names)
+
+
+def paged(folder: Path, reference: Reference, window: Window, **parts: Any) -> ReportFiles:
+    """Without what Evidently draws, which takes its time."""
+    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
+    return render(EvidentlyRun({}, EMPTY, None), result, folder, at=AT, **parts)
+
+
+def rendered(folder: Path, reference: Reference, window: Window, **parts: Any) -> tuple[DriftResult, ReportFiles]:
+    result, evidently = judged(reference, window)
+    return result, render(evidently, result, folder, at=AT, **parts)
 
 
 def test_page_and_decision_say_the_same(tmp_path: Path) -> None:
-    past, present = drawn(brightness=1.0, width=2.0)
-    present["probabilities"] = present["probabilities"][:, [0, 0, 0]] * 0 + np.float32([0.5, 0.3, 0.2])
-    result, files = rendered(tmp_path / "new" / "folder", past, present)
+    reference, window = drawn(brightness=1.0, width=2.0, unlikeness=0.5)
+    window.probabilities[:] = np.float32([0.5, 0.3, 0.2])
+    result, evidently = judged(reference, window)
+    files = render(evidently, result, tmp_path / "new" / "folder", at=AT)
     figures = json.loads(files.figures.read_text(encoding="utf-8"))
-    ks = {column.name: column.ks for column in result.columns}
+    columns = {column.name: column for column in result.columns}
     tests = figures["evidently"]
 
     assert result.detected
-    embedding = next(group.worst for group in result.groups if group.name == "embedding")
-    confidence = {"top probability", "prediction entropy"}
-    assert set(tests) == {*STATISTICS, *confidence, PREDICTED, "embedding distance", embedding}
+    worst = {group.worst for group in result.groups}
+    shown = {*STATISTICS, "top probability", "prediction entropy", PREDICTED, "embedding distance", "unlikeness"}
+    assert set(tests) == shown | worst
     for name in tests.keys() - {PREDICTED}:
-        assert tests[name]["score"] == pytest.approx(ks[name], abs=1e-12)
-        assert (tests[name]["status"] == "FAIL") == (ks[name] > result.threshold)
-    shares = max(ks[f"predicted {name}"] for name in CLASSES)
-    assert tests[PREDICTED]["score"] == pytest.approx(shares, abs=1e-12)
-    assert {tests[name]["status"] for name in ("width", "brightness", PREDICTED)} == {"FAIL"}
+        assert tests[name]["score"] == pytest.approx(columns[name].score, abs=1e-5)
+        assert tests[name]["limit"] == columns[name].limit
+        assert (tests[name]["status"] == "FAIL") == (columns[name].score > columns[name].limit)
+    largest = max(columns[f"predicted {name}"].score for name in CLASSES)
+    assert tests[PREDICTED]["score"] == pytest.approx(largest, abs=1e-5)
+    assert {tests[name]["status"] for name in ("width", "brightness", "unlikeness", PREDICTED)} == {"FAIL"}
     assert {tests[name]["status"] for name in ("height", "sharpness")} == {"SUCCESS"}
+    assert evidently.failed == sum(test["status"] == "FAIL" for test in tests.values()) - 1  # the width decides nothing
+    assert evidently.figures() == {"evidently_failed": evidently.failed, "evidently_agrees": True}
+    assert (figures["evidently_agrees"], figures["evidently_disagrees"]) == (True, [])
 
-    assert figures["drift"]["threshold"] == result.threshold
-    assert {group["name"] for group in figures["drift"]["groups"]} >= {"embedding", "size"}
     page = files.html.read_text(encoding="utf-8")
     assert "Drift: moved" in page
     assert result.reason.split(":")[0] in page
     assert all(name in page for name in tests)
+    for group in result.groups:
+        assert f"<td>{group.name}<td>{group.worst}<td>{group.score:.1f}<td>{group.limit:.1f}" in page
 
 
-def test_a_moved_embedding_is_drawn(tmp_path: Path) -> None:
-    past, present = drawn()
-    present["embeddings"][:, 2] += 4
-    result, files = rendered(tmp_path, past, present)
-    tests = json.loads(files.figures.read_text(encoding="utf-8"))["evidently"]
+def test_a_test_of_evidently_fails_exactly_where_the_data_moved() -> None:
+    shifts: list[dict[str, Any]] = [
+        {},
+        {"width": 3.0},
+        {"embedding": 1.0},
+        {"logits": (1.0, 0.0, 0.0)},
+        {"strange": 0.1},
+    ]
+    found = []
+    for moved in shifts:
+        result, evidently = judged(*drawn(**moved))
+        assert (evidently.failed > 0) == result.detected
+        assert evidently.disagreeing == []
+        found.append(result.detected)
+    assert found == [False, False, True, True, True]
+
+
+def test_a_verdict_of_evidently_that_is_not_ours_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "rank_score", lambda *_: 0.0)
+    result, evidently = judged(*drawn(brightness=2.0))
+    assert evidently.failed == 0
+    assert evidently.disagreeing == [name for name, test in evidently.tests.items() if test.ours]
+    assert "brightness" in evidently.disagreeing
+    assert evidently.figures() == {"evidently_failed": 0, "evidently_agrees": False}
+    files = render(evidently, result, tmp_path, at=AT)
+    assert "They differ from our verdict in: brightness" in files.html.read_text(encoding="utf-8")
+    assert json.loads(files.figures.read_text(encoding="utf-8"))["evidently_disagrees"] == evidently.disagreeing
+
+
+def test_the_page_says_what_was_decided_and_what_it_costs(tmp_path: Path) -> None:
+    reference, window = drawn(logits=(2.0, 0.0, 0.0))
+    decision = Decision("animals", "ask-for-labels", "100 <more> are wanted", id="f" * 32)
+    mix = class_mix(reference, window, CLASSES)
+    files = paged(tmp_path, reference, window, decision=decision, estimate=ESTIMATE, mix=mix)
+    page = files.html.read_text(encoding="utf-8")
+    assert "<b>ask-for-labels</b>: 100 &lt;more&gt; are wanted" in page
+    assert "<b>81.2%</b> (95 % interval 77.1% to 85.3%)" in page
+    assert "<b>12.8 points (8.0 to 17.6)</b>" in page
+    assert "probability of cat (prediction) is higher by" in page
+    assert f"<td>cat<td>{mix[0].reference:.1%}<td>{mix[0].window:.1%}<td>{mix[0].low:.1%} to {mix[0].high:.1%}" in page
+    figures = json.loads(files.figures.read_text(encoding="utf-8"))
+    assert figures["decision"] == {"id": "f" * 32, "action": "ask-for-labels", "reason": "100 <more> are wanted"}
+    assert figures["estimate"]["loss_high"] == 0.176
+    assert figures["class_mix"][0]["name"] == "cat"
+    assert figures["at"] == "2026-01-02T03:04:05+00:00"
+
+
+def test_of_many_classes_those_that_moved_most_are_shown(tmp_path: Path) -> None:
+    mix = [ClassShare(f"breed {index}", 0.02, 0.02 + index / 1000, 0.0, 0.1) for index in range(37)]
+    files = paged(tmp_path, *drawn(), mix=mix)
+    page = files.html.read_text(encoding="utf-8")
+    assert page.index("<td>breed 36<") < page.index("<td>breed 25<")
+    assert "<td>breed 24<" not in page
+    assert "25 more classes moved less" in page
+
+
+def test_a_moved_embedding_is_drawn() -> None:
+    reference, window = drawn()
+    window.embeddings[:, 2] += 4
+    result, evidently = judged(reference, window)
     assert result.detected
-    assert {name for name in tests if name.startswith("embedding")} == {"embedding distance", "embedding 2"}
-    ks = {column.name: column.ks for column in result.columns}
-    assert tests["embedding distance"]["score"] == pytest.approx(ks["embedding distance"], abs=1e-12)
-    assert tests["embedding 2"]["score"] == pytest.approx(ks["embedding 2"], abs=1e-12)
-    assert tests["embedding 2"]["status"] == "FAIL"
-    assert tests["brightness"]["status"] == "SUCCESS"
+    assert {name for name in evidently.tests if name.startswith("embedding")} == {"embedding distance", "embedding 2"}
+    assert evidently.tests["embedding 2"].status == "FAIL"
+    assert evidently.tests["brightness"].status == "SUCCESS"
 
 
-def test_an_embedding_that_never_varies_is_left_out(tmp_path: Path) -> None:
-    past, present = drawn()
-    past["embeddings"][:] = present["embeddings"][:] = 1.0
-    _, files = rendered(tmp_path, past, present)
-    tests = json.loads(files.figures.read_text(encoding="utf-8"))["evidently"]
-    assert "brightness" in tests
-    assert not [name for name in tests if name.startswith("embedding")]
+def test_an_embedding_that_never_varies_is_left_out() -> None:
+    reference, window = drawn()
+    reference.embeddings[:] = window.embeddings[:] = 1.0
+    _, evidently = judged(reference, window)
+    assert "brightness" in evidently.tests
+    assert not [name for name in evidently.tests if name.startswith("embedding")]
+
+
+def pictures_in(folder: Path, window: Window) -> dict[str, Path]:
+    """A kept picture for each row: a grey as bright as its statistic says."""
+    found = {}
+    for name, row in zip(window.inputs, window.statistics, strict=True):
+        level = np.clip(128 + 25 * row[3], 0, 255).astype(np.uint8)
+        found[name] = folder / f"{name}.png"
+        found[name].write_bytes(to_png(np.full((40, 60, 3), level, np.uint8)))
+    return found
+
+
+def shown(reference: Reference, window: Window, find: Any) -> MovedPictures:
+    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
+    typical = np.full((4, 32, 32, 3), 90, np.uint8)
+    return moved_pictures(reference, window, result, find=find, typical=typical, **NAMES)
+
+
+def brightness(uri: str) -> float:
+    assert uri.startswith("data:image/jpeg;base64,")
+    picture = open_picture(base64.b64decode(uri.split(",", 1)[1]))
+    assert max(picture.shape[:2]) == 144
+    return float(picture.mean())
+
+
+def test_the_pictures_that_moved_most_stand_beside_typical_ones(tmp_path: Path) -> None:
+    reference, window = drawn(brightness=-2.0)
+    window.labels[:] = ["fox"] * len(window)
+    kept = pictures_in(tmp_path, window)
+    pictures = shown(reference, window, kept.get)
+    assert (len(pictures.moved), len(pictures.typical)) == (SHOWN, 4)
+    levels = np.array([128 + 25 * row[3] for row in window.statistics])
+    darkest = np.sort(levels)[: len(levels) // 3]
+    assert all(brightness(tile.uri) <= darkest[-1] + 2 for tile in pictures.moved)
+    assert len({tile.uri for tile in pictures.moved}) > 2
+    assert brightness(pictures.typical[0].uri) == pytest.approx(90, abs=2)
+    assert re.fullmatch(r"(cat|dog|fox) \d+%, labelled fox", pictures.moved[0].caption)
+
+    files = paged(tmp_path / "page", reference, window, pictures=pictures)
+    page = files.html.read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/jpeg;base64,') == SHOWN + 4
+    assert "img-src data:" in page
+
+
+def test_pictures_shown_are_unlike_each_other(tmp_path: Path) -> None:
+    reference, window = drawn(brightness=3.0)
+    window.statistics[:, 3] = np.linspace(3, 4, len(window))[::-1]
+    reference.embeddings[:] *= 0.01
+    window.embeddings[:] *= 0.01
+    odd = [1, 20, 30]  # among the brightest, and each of its own kind
+    window.embeddings[odd, [0, 1, 2]] = 9.0
+    kept = pictures_in(tmp_path, window)
+    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
+    rows = [row for row, _ in furthest(reference, window, result, STATISTICS, CLASSES, kept.get)]
+    assert set(odd) <= set(rows)
+
+
+@pytest.mark.parametrize("kept", ["none", "damaged", "removed"])
+def test_where_no_picture_was_kept_the_page_says_so(tmp_path: Path, kept: str) -> None:
+    reference, window = drawn(brightness=2.0)
+    broken = tmp_path / "broken.png"
+    if kept == "damaged":
+        broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"?" * 50)
+    pictures = shown(reference, window, lambda _: None if kept == "none" else broken)
+    assert pictures.moved == ()
+    files = paged(tmp_path / "page", reference, window, pictures=pictures)
+    assert "None of the pictures that moved was kept" in files.html.read_text(encoding="utf-8")
+
+
+def test_where_nothing_moved_no_picture_is_shown(tmp_path: Path) -> None:
+    reference, window = drawn(width=3.0)
+    pictures = shown(reference, window, pictures_in(tmp_path, window).get)
+    assert pictures.moved == ()
+    files = paged(tmp_path / "page", reference, window, pictures=pictures)
+    page = files.html.read_text(encoding="utf-8")
+    assert "pictures that moved" not in page
+    assert "What moved" not in page
 
 
 def test_the_page_asks_no_other_machine(tmp_path: Path) -> None:
@@ -88,33 +253,82 @@ def test_the_page_asks_no_other_machine(tmp_path: Path) -> None:
     assert not re.search(r"url\([\"']?https?:", page)
 
 
-def test_columns_that_evidently_fails_on_are_left_out(tmp_path: Path) -> None:
-    past, present = drawn()
-    past["statistics"][:, 0] = present["statistics"][:, 0] = 7.0
-    present["statistics"][3, 1] = math.nan
-    present["statistics"][:, 3] = 0.5  # constant in the window alone: that is a shift
-    result, files = rendered(tmp_path, past, present)
-    figures = json.loads(files.figures.read_text(encoding="utf-8"))
-    assert {"width", "height"}.isdisjoint(figures["evidently"])
-    assert figures["evidently"]["brightness"]["status"] == "FAIL"
+def test_columns_that_evidently_fails_on_are_left_out() -> None:
+    reference, window = drawn()
+    reference.statistics[:, 0] = window.statistics[:, 0] = 7.0
+    window.statistics[3, 1] = math.nan
+    window.statistics[:, 3] = 0.5  # constant in the window alone: that is a shift
+    result, evidently = judged(reference, window)
+    assert {"width", "height"}.isdisjoint(evidently.tests)
+    assert evidently.tests["brightness"].status == "FAIL"
     assert "width (constant), height (not finite)" in result.reason
 
 
 def test_too_little_data_is_a_page_too(tmp_path: Path) -> None:
-    result, files = rendered(tmp_path, *drawn(rows=0))
+    reference, window = drawn(rows=0)
+    result, evidently = judged(reference, window)
     assert not result.sufficient
+    assert evidently.figures() == {"evidently_failed": 0, "evidently_agrees": True}
+    files = render(evidently, result, tmp_path, at=AT)
     assert "insufficient data" in files.html.read_text(encoding="utf-8")
     figures = json.loads(files.figures.read_text(encoding="utf-8"))
     assert figures["evidently"] == {}
     assert figures["drift"]["sufficient"] is False
+    keep_in_workspace(tmp_path, "animals", evidently)
+    assert not (tmp_path / "evidently").exists()
 
 
 def test_names_are_text_in_the_page(tmp_path: Path) -> None:
-    past, present = drawn(brightness=3.0)
     hostile = (*STATISTICS[:3], "<img src=x onerror=alert(1)>", "sharpness")
-    reference, window = reference_of(past), window_of(present)
-    result = compare(reference, window, statistics=hostile, classes=CLASSES, alpha=0.01, minimum=50)
-    files = render(reference, window, result, statistics=hostile, classes=CLASSES, folder=tmp_path)
+    reference, window = drawn(brightness=3.0)
+    result, evidently = judged(reference, window, statistics=hostile)
+    files = render(evidently, result, tmp_path, at=AT)
     body = files.html.read_text(encoding="utf-8").split("<body>", 1)[1]
     assert "<img src=x" not in body.split("</section>", 1)[0]
     assert "&lt;img src=x" in body
+
+
+def test_evidently_keeps_what_it_drew_and_forgets_the_oldest(tmp_path: Path) -> None:
+    from evidently.ui.workspace import Workspace
+
+    _, first = judged(*drawn())
+    _, second = judged(*drawn(brightness=2.0))
+    keep_in_workspace(tmp_path, "animals", first, name="one", kept=2)
+    keep_in_workspace(tmp_path, "others", first)
+    for name in ("two", "three"):
+        keep_in_workspace(tmp_path, "animals", second, name=name, kept=2)
+
+    workspace = Workspace(str(tmp_path / "evidently"))
+    projects = {project.name: project for project in workspace.list_projects()}
+    assert set(projects) == {"animals", "others"}
+    animals = projects["animals"]
+    runs = [workspace.get_run(animals.id, run) for run in workspace.list_runs(animals.id)]
+    assert {run.name for run in runs if run} == {"two", "three"}
+    assert len(workspace.list_runs(projects["others"].id)) == 1
+    (panel,) = animals.dashboard.model().panels
+    assert {value.metric_labels["column"] for value in panel.values} >= {"brightness", PREDICTED, "unlikeness"}
+
+
+def test_reports_are_listed_drawn_and_bounded(home: Path) -> None:
+    assert draw_history(home, "animals") is None
+    assert reports(home, "animals") == []
+    for day, moved in enumerate((0.0, 0.0, 2.0)):
+        at = AT + timedelta(days=day)
+        reference, window = drawn(brightness=moved)
+        folder = folder_for(home, "animals", at, f"{day}" * 32)
+        files = paged(folder, reference, window, estimate=ESTIMATE if day else None)
+        assert reports(home, "animals")[0] == files.html
+    path = draw_history(home, "animals")
+    assert path == home / "reports" / "animals" / "history.png"
+    first = open_picture(path.read_bytes())
+    assert first.std() > 5
+    remove_old(home, "animals", kept=1)
+    assert [page.parent.name for page in reports(home, "animals")] == ["20260104T030405-22222222"]
+    assert len(list((home / "reports" / "animals").glob("*/figures.json"))) == 3
+    assert draw_history(home, "animals") == path
+    np.testing.assert_array_equal(open_picture(path.read_bytes()), first)
+
+
+def test_the_group_that_decides_nothing_is_not_in_the_history() -> None:
+    groups = [{"name": SIZE, "score": 90, "limit": 3}, {"name": "statistics", "score": 6, "limit": 3}]
+    assert ratio({"groups": groups}) == 2

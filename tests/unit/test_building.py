@@ -433,3 +433,17 @@ def test_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "file").write_text("two")
     assert git_commit(tmp_path) == f"{clean}-dirty"
     assert git_commit(tmp_path / "absent") == "unknown"
+
+
+def test_pictures_come_with_answers_to_corrupted_copies_and_tables_without(pictured: Made, table: Made) -> None:
+    copies, reference = pictured.built.artefact.copies(), pictured.built.artefact.reference()
+    assert copies is not None
+    golden = len(pictured.dataset.of("golden"))
+    assert len(copies.conditions) == 15
+    assert np.bincount(copies.condition).tolist() == [min(golden, building.COPIED_ROWS)] * 15
+    named = {name: copies.right[copies.condition == at].mean() for at, name in enumerate(copies.conditions)}
+    clean = (reference.probabilities.argmax(axis=1) == reference.truth).mean()
+    assert named["contrast 5"] < clean  # nothing is left to see
+    far = copies.unlikeness[copies.condition == copies.conditions.index("noise 5")]
+    assert np.median(far) > np.median(reference.unlikeness)
+    assert table.built.artefact.copies() is None

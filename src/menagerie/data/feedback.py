@@ -39,7 +39,7 @@ def gather_labelled(
     """One row for each labelled input; of labels for the same input the last one counts.
 
     Args:
-        labelled: From the journal, in the order of their sequence numbers.
+        labelled: From the journal, in the order of their sequence numbers, without the voices of clients in quarantine.
         classes: Of the problem.
         find: Where the input with a sha256 is stored; None when it was not kept.
     """
@@ -63,7 +63,8 @@ def gather_labelled(
                     source="feedback",
                     condition="live",
                     added_at=item.prediction.at.isoformat(timespec="seconds"),
-                    at_random=item.prediction.at_random,
+                    # What a visitor chose to say something of is no random draw, whatever the input is.
+                    at_random=item.prediction.at_random and item.trusted,
                 )
             )
     return Gathered(rows, not_kept, no_class, max((item.seq for item in labelled), default=0))

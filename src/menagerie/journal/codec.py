@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,8 @@ def to_row(prediction: Prediction) -> Row:
     row = {name: getattr(prediction, name) for name in FIELDS}
     for name, dtype in VECTORS.items():
         row[name] = np.asarray(row[name], dtype).tobytes()
+    if prediction.unlikeness is not None:
+        row["unlikeness"] = float(prediction.unlikeness)  # neither JSON nor a driver takes a number of numpy's
     return row
 
 
@@ -37,6 +39,20 @@ def from_row(row: Mapping[Any, Any]) -> Prediction:
 def vector(stored: bytes, name: str) -> NDArray[Any]:
     """The column `name` of one row as an array, read-only."""
     return np.frombuffer(stored, VECTORS[name])
+
+
+def matrix(stored: Sequence[bytes], name: str) -> NDArray[np.float32]:
+    """The column `name` of many rows, [rows, numbers]. Artefacts may give different numbers of numbers: short rows end
+    in NaN."""
+    lengths = set(map(len, stored)) or {0}
+    if len(lengths) == 1:
+        numbers = np.frombuffer(b"".join(stored), VECTORS[name])
+        return numbers.astype(np.float32).reshape(len(stored), lengths.pop() // numbers.itemsize)
+    rows = [vector(one, name) for one in stored]
+    filled = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
+    for place, row in enumerate(rows):
+        filled[place, : len(row)] = row
+    return filled
 
 
 def to_line(row: Row) -> bytes:
@@ -52,7 +68,7 @@ def from_line(line: bytes) -> Row:
         ValueError: the line is torn or was not written by `to_line`.
     """
     try:
-        plain = json.loads(line)
+        plain = {"unlikeness": None} | json.loads(line)  # lines of before schema 3 have none
         blobs = {name: base64.b64decode(plain[name], validate=True) for name in VECTORS}
         return {name: plain[name] for name in FIELDS} | blobs | {"at": datetime.fromisoformat(plain["at"])}
     except (KeyError, TypeError) as error:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from menagerie.errors import ConfigurationError, Overloaded, UnknownPrediction
-from menagerie.journal import feedback, pointers, predictions, queries, reasons, variants
+from menagerie.journal import feedback, pointers, predictions, quarantine, queries, reasons, trace, variants, windows
 from menagerie.journal.database import Database
 from menagerie.journal.labels import Labelled
+from menagerie.journal.series import Bucket, series
 from menagerie.journal.spool import Spool
 from menagerie.journal.writer import Writer
 from menagerie.records import (
@@ -112,6 +113,15 @@ class Journal:
                 found = predictions.find(connection, prediction_id)
         return found
 
+    def trace(self, prediction_id: str, *, quorum: int = 2, excluded: Collection[str] = ()) -> trace.Trace | None:
+        """What is known of a prediction, also of one that was erased; None where there is none of this id."""
+        with self._database.reading() as connection:
+            found = trace.find(connection, prediction_id, quorum, excluded)
+        if found is None and self._writer.replay_all():
+            with self._database.reading() as connection:
+                found = trace.find(connection, prediction_id, quorum, excluded)
+        return found
+
     def erase(self, prediction_id: str) -> None:
         """Forget the input's sha256, the client and the vectors of a prediction, and leave it out of every reading;
         the shadows of it too.
@@ -127,31 +137,83 @@ class Journal:
         with self._database.reading() as connection:
             return predictions.recent(connection, problem, limit)
 
-    def window(self, problem: str, fingerprint: str, *, limit: int, quorum: int = 2) -> Window:
-        """The newest `limit` predictions by one artefact, oldest first, without shadows."""
-        with self._database.reading() as connection:
-            return queries.window(connection, problem, fingerprint, limit, quorum)
+    def window(
+        self,
+        problem: str,
+        fingerprint: str | None = None,
+        *,
+        limit: int | None = None,
+        quorum: int = 2,
+        version: str | None = None,
+        variant: str | None = None,
+        client: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        sample: int | None = None,
+        excluded: Collection[str] = (),
+    ) -> Window:
+        """Predictions by count, by time or both, oldest first in the order they were journaled.
 
-    def labelled(self, problem: str, *, after: int = 0, quorum: int = 2) -> list[Labelled]:
+        Args:
+            problem: whose.
+            fingerprint: of the artefact. Without it several may be mixed; vectors shorter than others end in NaN.
+            limit: the newest so many of those that the rest describes.
+            quorum: how many untrusted clients must agree on a label; those `excluded` (hashed) have no voice.
+            version: as it was named when it answered.
+            variant: `shadow` is left out unless it is asked for.
+            client: hashed.
+            since: made from then on; `until`: before. Both with a zone.
+            sample: rows at most (default: `windows.MOST`), drawn in equal steps; `Window.total` tells of how many.
+        """
+        asked = windows.Asked(problem, fingerprint, version, variant, client, since, until)
+        with self._database.reading() as connection:
+            return windows.window(connection, asked, limit, sample, quorum, excluded)
+
+    def series(
+        self,
+        problem: str,
+        *,
+        since: datetime,
+        bucket: timedelta,
+        until: datetime | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        quorum: int = 2,
+        excluded: Collection[str] = (),
+    ) -> list[Bucket]:
+        """Figures of all answers from then on, before `until` (default: now), in steps of `bucket`, of each version
+        apart, oldest first; steps without answers are left out. `thresholds` are, by fingerprint, the unlikeness above
+        which an input is unlike what was learnt; the rest is as for `window`."""
+        with self._database.reading() as connection:
+            return series(connection, problem, since, until or now(), bucket, thresholds or {}, quorum, excluded)
+
+    def labelled(
+        self, problem: str, *, after: int = 0, quorum: int = 2, excluded: Collection[str] = ()
+    ) -> list[Labelled]:
         """Predictions by any version with a label that counts, in the order in which the labels came to count.
 
         Args:
             after: only those whose label counts since a feedback numbered above it.
             quorum: how many untrusted clients must agree.
+            excluded: hashed clients whose voices do not count.
         """
         with self._database.reading() as connection:
-            return queries.labelled(connection, problem, after, quorum)
+            return queries.labelled(connection, problem, after, quorum, excluded)
+
+    def quarantined(self, problem: str, limits: quarantine.Limits) -> list[quarantine.Quarantined]:
+        """The clients to set aside, those with the most voices first: what other readings take as `excluded`."""
+        with self._database.reading() as connection:
+            return quarantine.find(connection, problem, limits)
 
     def last_feedback(self, problem: str) -> int:
         """The number of the newest feedback; 0 when there is none."""
         with self._database.reading() as connection:
             return queries.last_feedback(connection, problem)
 
-    def counts(self, problem: str, *, quorum: int = 2) -> dict[str, Any]:
+    def counts(self, problem: str, *, quorum: int = 2, excluded: Collection[str] = ()) -> dict[str, Any]:
         """`predictions`, `feedback` and `labelled` as numbers, `by_label` and `by_version` as numbers by name; without
-        shadows."""
+        shadows. For `labelled` the voices of `excluded` clients do not count."""
         with self._database.reading() as connection:
-            return queries.counts(connection, problem, quorum)
+            return queries.counts(connection, problem, quorum, excluded)
 
     def add_failures(self, failures: Sequence[Failure]) -> None:
         """Keep what versions could not give, at best: they are lost where the database cannot take them. Never raises
@@ -165,15 +227,24 @@ class Journal:
             logger.warning("%d failures were not kept: %s", len(failures), error)
 
     def variants(
-        self, problem: str, fingerprints: Sequence[str], *, since: datetime, quorum: int
+        self, problem: str, fingerprints: Sequence[str], *, since: datetime, quorum: int, excluded: Collection[str] = ()
     ) -> list[VariantFigures]:
         """The figures of each of these versions in each variant it was seen in since then, by fingerprint and variant.
-        Confidence and latencies are of the newest `variants.NEWEST` predictions, the numbers of all."""
+        Confidence and latencies are of the newest `variants.NEWEST` predictions, the numbers of all. The voices of
+        `excluded` clients do not count."""
         with self._database.reading() as connection:
-            return variants.variants(connection, problem, fingerprints, since, quorum)
+            return variants.variants(connection, problem, fingerprints, since, quorum, excluded)
 
     def paired(
-        self, problem: str, champion: str, challenger: str, *, since: datetime, quorum: int, limit: int = 2000
+        self,
+        problem: str,
+        champion: str,
+        challenger: str,
+        *,
+        since: datetime,
+        quorum: int,
+        limit: int = 2000,
+        excluded: Collection[str] = (),
     ) -> Paired:
         """What two versions said of the newest inputs that both scored since then, as any variant.
 
@@ -184,9 +255,10 @@ class Journal:
             since: leaves out what was predicted before.
             quorum: how many untrusted clients must agree on an input, whichever prediction of it they spoke of.
             limit: inputs at most.
+            excluded: hashed clients whose voices do not count.
         """
         with self._database.reading() as connection:
-            return variants.paired(connection, problem, champion, challenger, since, quorum, limit)
+            return variants.paired(connection, problem, champion, challenger, since, quorum, excluded, limit)
 
     def add_verdict(self, verdict: Verdict) -> None:
         """Keep a verdict."""

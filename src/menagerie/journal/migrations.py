@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.schema import CreateColumn
 
 from menagerie.errors import ConfigurationError
 from menagerie.journal.schema import failures, metadata, predictions, schema_version
@@ -22,8 +23,15 @@ def _add_failures(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _add_unlikeness(connection: Connection) -> None:
+    column = predictions.c.unlikeness
+    if all(found["name"] != column.name for found in inspect(connection).get_columns(predictions.name)):
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(text(f"ALTER TABLE {predictions.name} ADD COLUMN {definition}"))
+
+
 # STEPS[n] brings version n to n + 1; an empty database is version 0.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _add_failures)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _add_failures, _add_unlikeness)
 
 
 class _Raced(Exception):

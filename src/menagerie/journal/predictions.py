@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from menagerie.errors import UnknownPrediction
 from menagerie.journal import schema
-from menagerie.journal.codec import from_row
+from menagerie.journal.codec import VECTORS, from_row
 from menagerie.records import Prediction
 
 answered = schema.predictions.c.variant != "shadow"  # somebody got it as an answer
@@ -41,8 +41,8 @@ def recent(connection: Connection, problem: str, limit: int) -> list[Prediction]
 
 
 def erase(connection: Connection, prediction_id: str) -> None:
-    """Forget the input, the client and every vector, also of shadows that scored the same input for this client; id,
-    time, model and label stay.
+    """Forget the input, the client and all that was computed of it, also of shadows that scored the same input for
+    this client; id, time, model and label stay.
 
     Raises:
         UnknownPrediction: there is none of this id.
@@ -52,7 +52,7 @@ def erase(connection: Connection, prediction_id: str) -> None:
     if (row := connection.execute(query).one_or_none()) is None:
         raise UnknownPrediction(f"there is no prediction {prediction_id!r}")
     beside = [table.c[name] == value for name, value in row._mapping.items()]
-    nothing = {"input_sha256": "", "client": "", "statistics": b"", "embedding": b"", "probabilities": b""}
+    nothing = {"input_sha256": "", "client": "", "unlikeness": None} | dict.fromkeys(VECTORS, b"")
     erased = update(table).values(erased=True, **nothing)
     connection.execute(erased.where(*beside, ~answered))
     connection.execute(erased.where(table.c.id == prediction_id))

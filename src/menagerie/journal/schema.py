@@ -1,4 +1,4 @@
-"""The tables of the journal, version 2. `migrations` brings a database to them.
+"""The tables of the journal, version 3. `migrations` brings a database to them.
 
 Vectors are little-endian bytes: `statistics` and `probabilities` float32, `embedding` float16. Records that are only
 ever read whole are JSON text (not a JSON column: PostgreSQL's has no NaN, and a failed check may hold one).
@@ -74,6 +74,7 @@ predictions = Table(
     Column("client", Text, nullable=False),
     Column("at_random", Boolean, nullable=False),
     Column("erased", Boolean, nullable=False, default=False),
+    Column("unlikeness", Float),
     Index("predictions_by_artefact", "problem", "fingerprint", "seq"),
     Index("predictions_by_problem", "problem", "seq"),
     Index("predictions_by_time", "problem", "at"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import groupby
 
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Subquery, and_, func, insert, select
 
-from menagerie.journal.codec import vector
-from menagerie.journal.labels import standing_label
+from menagerie.journal.codec import matrix
 from menagerie.journal.pointers import current
-from menagerie.journal.queries import standing, voice
+from menagerie.journal.queries import label_of, standing
 from menagerie.journal.schema import failures, feedback, predictions
 from menagerie.records import Failure, Paired, VariantFigures
 
@@ -29,13 +28,18 @@ def add_failures(connection: Connection, failed: Sequence[Failure]) -> None:
 
 
 def variants(
-    connection: Connection, problem: str, fingerprints: Sequence[str], since: datetime, quorum: int
+    connection: Connection,
+    problem: str,
+    fingerprints: Sequence[str],
+    since: datetime,
+    quorum: int,
+    excluded: Collection[str],
 ) -> list[VariantFigures]:
     """The figures of each of these versions in each variant it was seen in since then, by fingerprint and variant."""
     kept = and_(_since(connection, problem, since), predictions.c.fingerprint.in_(fingerprints))
     asked = _asked(connection, kept)
     failed = _failed(connection, problem, fingerprints, since)
-    labelled, right = _labelled(connection, kept, quorum)
+    labelled, right = _labelled(connection, kept, quorum, excluded)
     names = _versions(connection, problem, kept)
     found = []
     for key in sorted({*asked, *failed}):
@@ -59,7 +63,14 @@ def variants(
 
 
 def paired(
-    connection: Connection, problem: str, champion: str, challenger: str, since: datetime, quorum: int, limit: int
+    connection: Connection,
+    problem: str,
+    champion: str,
+    challenger: str,
+    since: datetime,
+    quorum: int,
+    excluded: Collection[str],
+    limit: int,
 ) -> Paired:
     """What two versions said of the newest `limit` inputs that both scored since then, as any variant."""
     kept = _since(connection, problem, since)
@@ -80,7 +91,8 @@ def paired(
         .limit(limit)
     )
     rows = connection.execute(query).all()
-    labels = _labels_of_inputs(connection, and_(kept, predictions.c.fingerprint.in_([champion, challenger])), quorum)
+    either = and_(kept, predictions.c.fingerprint.in_([champion, challenger]))
+    labels = _labels_of_inputs(connection, either, quorum, excluded)
     return Paired(
         labels=[labels.get(row.input_sha256) for row in rows],
         champion=[row.label for row in rows],
@@ -114,11 +126,13 @@ def _failed(connection: Connection, problem: str, fingerprints: Sequence[str], s
     return Counter({(fingerprint, variant): count for fingerprint, variant, count in connection.execute(query)})
 
 
-def _labelled(connection: Connection, kept: ColumnElement[bool], quorum: int) -> tuple[Counter[Key], Counter[Key]]:
+def _labelled(
+    connection: Connection, kept: ColumnElement[bool], quorum: int, excluded: Collection[str]
+) -> tuple[Counter[Key], Counter[Key]]:
     """How many inputs have a label that counts, and for how many of these the newest answer was right."""
     table = predictions.c
     spoken_of = select(table.id).join(feedback, feedback.c.prediction_id == table.id).where(kept)
-    labels = standing(connection, spoken_of, quorum)
+    labels = standing(connection, spoken_of, quorum, excluded)
     columns = (table.id, table.fingerprint, table.variant, table.input_sha256, table.label)
     query = select(*columns).where(table.id.in_(spoken_of)).order_by(table.seq)
     # An input that comes again tells nothing new: counted twice, a test would promise too much.
@@ -166,7 +180,9 @@ def _newest_of_inputs(kept: ColumnElement[bool], fingerprint: str) -> Subquery:
     )
 
 
-def _labels_of_inputs(connection: Connection, kept: ColumnElement[bool], quorum: int) -> dict[str, str]:
+def _labels_of_inputs(
+    connection: Connection, kept: ColumnElement[bool], quorum: int, excluded: Collection[str]
+) -> dict[str, str]:
     """The label that counts for each input, by all that was said of any of these predictions of it."""
     query = (
         select(predictions.c.input_sha256, feedback)
@@ -176,13 +192,14 @@ def _labels_of_inputs(connection: Connection, kept: ColumnElement[bool], quorum:
     )
     found = {}
     for sha256, rows in groupby(connection.execute(query).mappings(), key=lambda row: str(row["input_sha256"])):
-        if (label := standing_label(((row["seq"], voice(row)) for row in rows), quorum)) is not None:
+        if (label := label_of(rows, quorum, excluded)) is not None:
             found[sha256] = label.label
     return found
 
 
 def _confidences(probabilities: Sequence[bytes]) -> NDArray[np.float32]:
-    return np.array([vector(one, "probabilities").max() for one in probabilities], np.float32)
+    highest: NDArray[np.float32] = matrix(probabilities, "probabilities").max(axis=1, initial=0)
+    return highest
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> float | None:

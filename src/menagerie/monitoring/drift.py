@@ -1,17 +1,23 @@
 """Has the window moved away from the reference: one decision, with a false-alarm rate that holds by construction.
 
-Each input is described by many columns: its statistics, the model's confidence, its prediction, its embedding. The
-test statistic is the largest two-sample Kolmogorov-Smirnov distance over these columns. Its distribution when nothing
-moved is found by dealing the pooled rows anew to the two sides (Westfall and Young's max-T permutation test, 1993), so
-that neither the number of columns nor their dependence has to be corrected for. This rests on the rows being
-exchangeable: nothing here is fitted on one side alone, and repeats of one input are for the caller to leave out.
+Each input is described by many columns: its statistics, the model's confidence, its prediction, its embedding, how
+unlike anything learnt it is. Every column is held against the reference by two linear rank statistics, of location
+(Wilcoxon) and of spread (Mood), each in deviations from what dealing the pooled rows anew to the two sides gives. The
+columns are in groups, each with its share of the alarm rate: what a group may reach by chance is found by dealing the
+rows anew, and so is how often any group exceeds its limit (Westfall and Young's max-T permutation test, 1993). Neither
+the number of columns nor their dependence has to be corrected for. All of it is one matrix product, since the
+statistics are linear in who belongs to the window.
+
+This rests on the rows being exchangeable: nothing here is fitted on one side alone, and repeats of one input are for
+the caller to leave out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,38 +28,53 @@ from menagerie.records import Window
 SIZE_COLUMNS = ("width", "height", "aspect")
 SIZE = "size"  # the group of the size columns, which betray the source of a picture and not what it shows
 
-_CELLS = 8_000_000  # of the permutation table held at once: 32 MB
+# Of the alarm rate. The statistics of a picture hardly overlap where a camera or the light has changed: they need
+# little. A changed mix of classes, or a few strange pictures among many, are hard to see: they get most of it.
+SHARES: Mapping[str, float] = {
+    "statistics": 0.1,
+    "embedding": 0.05,
+    "confidence": 0.05,
+    "prediction": 0.4,
+    "unlikeness": 0.4,
+}
+TAILS = (0.9, 0.97, 0.99)  # of the pooled unlikeness: a few strange inputs show above one of them
+
+_CELLS = 16_000_000  # of a table of dealt rows: 64 MB
+_ROUNDING = 1e-5  # of a float32 sum: dealings as far out as the observed one count
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column. `ks` is in 0..1; `shift` is the difference of the means, window less reference, in standard
-    deviations of the reference (of both together where the reference does not vary)."""
+    """One column. `score` is the larger of its two rank statistics, in deviations under chance; above `limit` it
+    alarms. `shift` is the difference of the means, window less reference, in standard deviations of the reference (of
+    both together where the reference does not vary)."""
 
     name: str
     group: str
-    ks: float
+    score: float
+    limit: float
     shift: float
 
 
 @dataclass(frozen=True)
 class GroupDrift:
-    """Columns of one kind: their largest KS distance, how likely that is by chance, and the column that has it."""
+    """Columns of one kind: their largest score, its limit, how likely that is by chance, and the column that has it.
+    The limit of a group that takes no part in the decision is what its own columns may reach."""
 
     name: str
-    statistic: float
+    score: float
+    limit: float
     p_value: float
     worst: str
 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """The answer of `compare`. A column alarms when its `ks` is above `threshold`; `detected` says that some column
-    outside the group `size` does. Without enough data `sufficient` is False, `p_value` and `threshold` are 1."""
+    """The answer of `compare`. `detected` says that some column outside the group `size` is above its limit. Without
+    enough data `sufficient` is False and `p_value` is 1."""
 
     detected: bool
     p_value: float
-    threshold: float
     sufficient: bool
     reason: str
     reference_size: int
@@ -63,9 +84,9 @@ class DriftResult:
 
     @property
     def worst(self) -> GroupDrift | None:
-        """The group of the decision that moved most."""
+        """The group of the decision that is furthest above its limit, or nearest to it."""
         decisive = [group for group in self.groups if group.name != SIZE]
-        return max(decisive, key=lambda group: group.statistic, default=None)
+        return max(decisive, key=lambda group: group.score / group.limit, default=None)
 
 
 def compare(
@@ -76,7 +97,7 @@ def compare(
     classes: Sequence[str],
     alpha: float,
     minimum: int,
-    permutations: int = 499,
+    permutations: int = 1999,
     seed: int = 0,
     apart: Collection[str] = SIZE_COLUMNS,
 ) -> DriftResult:
@@ -93,7 +114,7 @@ def compare(
     sizes = len(reference.statistics), len(window)
 
     def insufficient(why: str) -> DriftResult:
-        return DriftResult(False, 1.0, 1.0, False, f"insufficient data: {why}", *sizes)
+        return DriftResult(False, 1.0, False, f"insufficient data: {why}", *sizes)
 
     if not sizes[0]:
         return insufficient("the reference is empty")
@@ -103,70 +124,105 @@ def compare(
     with np.errstate(all="ignore"):  # what overflows or is not a number is found by `add`
         for name, group, values in pooled_columns(reference, window, statistics, classes, apart):
             table.add(name, group, values)
-    decisive = np.array([group != SIZE for group in table.groups], dtype=bool)
-    if not decisive.any():
+    present = [group for group in dict.fromkeys(table.groups) if group != SIZE]
+    if not present:
         return insufficient(f"no column can be compared{table.left_out()}")
     if all(np.ptp(values[sizes[0] :]) == 0 for values in table.values):
         return insufficient("every row of the window is the same")
 
-    distances = permuted_ks(table.values, sizes[0], max(permutations, math.ceil(1 / alpha) - 1), seed)
-    largest = distances[decisive].max(axis=0)
-    allowed = math.floor(alpha * len(largest) + 1e-9) - 1  # chance results at least as large that p <= alpha admits
-    threshold = float(np.sort(largest[1:])[::-1][allowed])
+    shares = {group: SHARES[group] / sum(SHARES[one] for one in present) for group in present}
+    dealt = max(permutations, math.ceil(1 / (alpha * min(shares.values())) - 1e-9) - 1)
+    observed, largest = _scores(table, sizes[0], dealt, seed)
+    limits = {group: _limit(values, alpha * shares.get(group, 1.0)) for group, values in largest.items()}
+    ratios = np.max([largest[group] / limits[group] for group in present], axis=0)
+    critical = _limit(ratios, alpha)
+    limits = {group: limit * (critical if group in shares else 1.0) for group, limit in limits.items()}
     columns = tuple(
-        ColumnDrift(name, group, float(row[0]), _shift(values, sizes[0]))
-        for name, group, values, row in zip(table.names, table.groups, table.values, distances, strict=True)
+        ColumnDrift(name, group, score, limits[group], _shift(values, sizes[0]))
+        for name, group, values, score in zip(table.names, table.groups, table.values, observed, strict=True)
     )
-    groups = tuple(_group(name, columns, distances) for name in dict.fromkeys(table.groups))
-    p_value = float(np.mean(largest >= largest[0]))
-    detected = bool(largest[0] > threshold)
-    worst = max((column for column in columns if column.group != SIZE), key=lambda column: column.ks)
-    where = f"{worst.name} ({worst.group}) has a KS distance of {worst.ks:.3f}"
+    groups = tuple(_group(name, columns, largest[name], limits[name]) for name in largest)
+    p_value = _p_value(ratios)
+    detected = bool(ratios[0] > critical)
+    result = DriftResult(detected, p_value, True, "", *sizes, groups, columns)
+    worst = result.worst
+    assert worst is not None, "there is a group that decides"
+    where = f"{worst.worst} ({worst.name}) is {worst.score:.1f} deviations from chance"
     reason = (
-        f"the data moved: {where}, above the limit of {threshold:.3f} (p = {p_value:.4f})"
+        f"the data moved: {where}, above the limit of {worst.limit:.1f} (p = {p_value:.4f})"
         if detected
-        else f"nothing moved: {where}, the largest, within the limit of {threshold:.3f} (p = {p_value:.4f})"
+        else f"nothing moved: {where}, the most against its limit of {worst.limit:.1f} (p = {p_value:.4f})"
     )
-    return DriftResult(detected, p_value, threshold, True, reason + table.left_out(), *sizes, groups, columns)
+    return DriftResult(detected, p_value, True, reason + table.left_out(), *sizes, groups, columns)
 
 
-def ks_distance(reference: NDArray[np.floating], window: NDArray[np.floating]) -> float:
-    """The two-sample Kolmogorov-Smirnov distance, 0..1, of two non-empty samples of finite numbers."""
+def rank_score(reference: NDArray[np.floating], window: NDArray[np.floating]) -> float:
+    """The score of one column of finite numbers: the larger of the rank statistics of location and of spread, each in
+    deviations under chance, at least 0. Both samples hold at least one number, and not all are equal."""
     pooled = np.concatenate([reference, window]).astype(np.float64)
-    return float(permuted_ks([pooled], len(reference), 0, 0)[0, 0])
+    return float(np.abs(_rank_rows(pooled[None], len(reference))[:, len(reference) :].sum(axis=1)).max())
 
 
-def permuted_ks(
-    columns: Sequence[NDArray[np.float64]], first: int, permutations: int, seed: int
-) -> NDArray[np.float64]:
-    """KS distances [columns, 1 + permutations] between the first `first` rows and the rest: as they are, then with the
-    rows dealt anew, the same way for all columns.
-
-    Each column is sorted once. Weighing a reference row by the window's size and a window row by minus the reference's
-    makes the running sum the difference of the two distribution functions, in exact integers, so that ties are ties.
-    """
-    total = len(columns[0])
-    rest = total - first
-    exact = np.int32 if first * rest < 2**31 else np.int64
-    orders = [np.argsort(values, kind="stable") for values in columns]
-    ends = [
-        np.flatnonzero(np.diff(values[order], append=np.inf)) for values, order in zip(columns, orders, strict=True)
-    ]
-    weights = np.repeat(np.array([rest, -first], dtype=exact), [first, rest])
-    rng = np.random.default_rng(seed)
-    found = np.empty((len(columns), 1 + permutations))
+def _scores(
+    table: _Table, first: int, permutations: int, seed: int
+) -> tuple[list[float], dict[str, NDArray[np.float32]]]:
+    """The score of each column, and by group the largest of its columns' scores [1 + permutations]: as the rows are,
+    then with the rows dealt anew, the same way for all columns."""
+    columns = np.stack(table.values)
+    groups = np.array(table.groups)
+    rows = {name: _rank_rows(columns[groups == name], first).astype(np.float32) for name in dict.fromkeys(table.groups)}
+    observed = np.empty(len(columns))
+    for name, scored in rows.items():
+        own = np.abs(scored[:, first:].sum(axis=1, dtype=np.float64))
+        observed[groups == name] = own.reshape(2, -1).max(axis=0)  # both statistics of a column
+    total = columns.shape[1]
     step = max(1, _CELLS // total)
-    for start in range(0, 1 + permutations, step):
-        stop = min(start + step, 1 + permutations)
-        dealt = np.repeat(weights[:, None], stop - start, axis=1)
-        shuffled = dealt[:, 1:] if start == 0 else dealt
-        rng.permuted(shuffled, axis=0, out=shuffled)
-        for row, order, end in zip(found, orders, ends, strict=True):
-            running = dealt[order]
-            np.cumsum(running, axis=0, dtype=exact, out=running)
-            inner = running if len(end) == total else running[end]
-            row[start:stop] = np.maximum(inner.max(axis=0), -inner.min(axis=0))
-    return found / (first * rest)
+    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in rows}
+    for start in range(0, permutations, step):
+        dealt = _dealt(first, total, min(step, permutations - start), seed + start)
+        for name, scored in rows.items():
+            parts[name].append(np.abs(scored @ dealt).max(axis=0))
+    largest = {
+        name: np.concatenate([[np.float32(observed[groups == name].max())], *parts[name]]).astype(np.float32)
+        for name in rows
+    }
+    return observed.tolist(), largest
+
+
+def _rank_rows(columns: NDArray[np.float64], first: int) -> NDArray[np.float64]:
+    """Rows [2 * columns, rows] such that their sum over the window is the rank statistic in deviations under chance:
+    first those of location, then those of spread. All zero where a statistic cannot vary."""
+    from scipy.stats import rankdata
+
+    total = columns.shape[1]
+    ranks = rankdata(columns, axis=1) / (total + 1)
+    rows = np.concatenate([ranks, (ranks - 0.5) ** 2])
+    rows -= rows.mean(axis=1, keepdims=True)
+    # The variance of a sum over rows drawn without replacement.
+    spread = np.sqrt((rows**2).sum(axis=1) * first * (total - first) / (total * max(total - 1, 1)))
+    return np.asarray(np.divide(rows, spread[:, None], out=np.zeros_like(rows), where=spread[:, None] > 1e-9))
+
+
+@lru_cache(maxsize=2)
+def _dealt(first: int, total: int, permutations: int, seed: int) -> NDArray[np.float32]:
+    """Who belongs to the window [rows, permutations], as 0 and 1, in columns dealt at random."""
+    members = np.repeat(np.repeat(np.array([0, 1], np.float32), [first, total - first])[:, None], permutations, axis=1)
+    return np.random.default_rng(seed).permuted(members, axis=0, out=members)
+
+
+def _limit(values: NDArray[np.float32], share: float) -> float:
+    """What at most a share of the values, the observed one first among them, exceeds."""
+    allowed = math.floor(share * len(values) + 1e-9)
+    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
+
+
+def _p_value(values: NDArray[np.float32]) -> float:
+    return float(np.mean(values >= values[0] * (1 - _ROUNDING)))
+
+
+def _group(name: str, columns: Sequence[ColumnDrift], largest: NDArray[np.float32], limit: float) -> GroupDrift:
+    worst = max((column for column in columns if column.group == name), key=lambda column: column.score)
+    return GroupDrift(name, worst.score, limit, _p_value(largest), worst.name)
 
 
 class _Table:
@@ -215,6 +271,16 @@ def pooled_columns(
         yield f"probability of {name}", "prediction", values
         yield f"predicted {name}", "prediction", (predicted == index).astype(np.float64)
 
+    unlike = np.concatenate([reference.unlikeness, window.unlikeness]).astype(np.float64)
+    if np.isfinite(unlike).all():  # else the model, or an older journal, does not tell
+        yield "unlikeness", "unlikeness", unlike
+        for share in TAILS:
+            yield (
+                f"unlikeness above {share:.0%}",
+                "unlikeness",
+                (unlike > np.quantile(unlike, share)).astype(np.float64),
+            )
+
     # The journal keeps float16: rounding both sides alike keeps them exchangeable.
     embeddings = np.concatenate([reference.embeddings, window.embeddings]).astype(np.float16).astype(np.float64)
     for index, values in enumerate(embeddings.T):
@@ -233,10 +299,3 @@ def _shift(values: NDArray[np.float64], first: int) -> float:
     reference, window = values[:first], values[first:]
     spread = reference.std() or values.std()
     return float((window.mean() - reference.mean()) / spread)
-
-
-def _group(name: str, columns: Sequence[ColumnDrift], distances: NDArray[np.float64]) -> GroupDrift:
-    members = [index for index, column in enumerate(columns) if column.group == name]
-    largest = distances[members].max(axis=0)
-    worst = max((columns[index] for index in members), key=lambda column: column.ks)
-    return GroupDrift(name, float(largest[0]), float(np.mean(largest >= largest[0])), worst.name)

@@ -1,41 +1,48 @@
-"""What is to be done about a problem: a pure function of the figures, rule by rule in the order they count."""
+"""What is to be done about a problem: a pure function of the figures, rule by rule in the order they count.
+
+`docs/policy.md` has the rules as a table.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from menagerie.evaluation.intervals import wilson
+from menagerie.monitoring.accuracy import Accuracy
 from menagerie.monitoring.drift import DriftResult
 from menagerie.problems import Drift, Policy
 from menagerie.records import Action, Decision
 
 SURE = 20  # labels below which feedback alone raises no alarm
 
+Figure = float | int | str | bool | None  # of a decision
+
 
 @dataclass(frozen=True)
 class Situation:
-    """All that `decide` looks at. `drift` and `estimated_loss` (share of 1) are None where nothing was compared;
-    `standing_alarm` is an earlier alarm that no retraining has answered; `new_labels` arrived since the champion's
-    training set was made, and `labels_until` is the sequence number of the last of them."""
+    """All that `decide` looks at. What was not compared or could not be estimated is None."""
 
     problem: str
     version: str | None
     drift: DriftResult | None = None
-    estimated_loss: float | None = None
-    standing_alarm: bool = False
-    feedback_correct: int = 0
+    estimated_loss: float | None = None  # of accuracy, by the label-free estimate, a share of 1
+    estimated_loss_low: float | None = None  # its 95 % interval
+    estimated_loss_high: float | None = None
+    standing_alarm: bool = False  # an earlier alarm that no comparison has taken back
+    accuracy: Accuracy | None = None  # by labels, corrected for how inputs came to be labelled
+    feedback_correct: int = 0  # the plain count of labelled predictions that were right
     feedback_total: int = 0
-    new_labels: int = 0
-    minutes_since_retrain: float | None = None
+    new_labels: int = 0  # that no finished training could look at
+    age_days: float | None = None  # since the champion was trained, or a retraining was last asked for
+    minutes_since_retrain: float | None = None  # since one was last asked for
     retrains_today: int = 0
-    labels_until: int = 0
+    approved_by: str | None = None  # who let the next retraining through though the budget is spent
+    labels_until: int = 0  # the number of the last feedback there is
 
 
 def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
     """The decision, its reason in full sentences and every figure it rests on."""
     causes = _causes(situation, drift, policy)
-    held = _held_back(situation, policy)
-    labels = situation.new_labels
+    labels, found = situation.new_labels, situation.drift
 
     def answer(action: Action, reason: str) -> Decision:
         figures = _figures(situation, drift, policy)
@@ -43,60 +50,89 @@ def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
             situation.problem, action, reason, version=situation.version, figures=figures, alarm=bool(causes)
         )
 
+    def ask(why: str) -> Decision:
+        missing = policy.min_labels - labels
+        has = f"{labels} new labels of the {policy.min_labels} that a retraining needs"
+        return answer("ask-for-labels", f"{why} There are {has}: {missing} more are wanted.")
+
+    def retrain(why: str) -> Decision:
+        if (cooling := _cooling(situation, policy)) is not None:
+            return answer("nothing", f"{why}, but {cooling}.")
+        if situation.retrains_today < policy.daily_budget:
+            return answer("retrain", f"{why}: retrain.")
+        spent = f"today's budget of {policy.daily_budget} retrainings is spent"
+        if situation.approved_by is None:
+            return answer("approve", f"{why}, but {spent}: a person has to approve another one.")
+        return answer("retrain", f"{why}; {spent}, but {situation.approved_by} approved another one: retrain.")
+
     if causes:
         why = "Alarm: " + "; ".join(causes) + "."
-        if labels < policy.min_labels:
-            missing = policy.min_labels - labels
-            has = f"{labels} new labels of the {policy.min_labels} that a retraining needs"
-            return answer("ask-for-labels", f"{why} There are {has}: {missing} more are wanted.")
-        if held:
-            return answer("nothing", f"{why} {labels} new labels are there, but {held}.")
-        return answer("retrain", f"{why} {labels} new labels are there, {policy.min_labels} are needed: retrain.")
+        enough = f"{why} {labels} new labels are there, {policy.min_labels} are needed"
+        return ask(why) if labels < policy.min_labels else retrain(enough)
     if labels >= policy.enough_labels:
-        why = f"{labels} new labels have come in, and {policy.enough_labels} are enough without an alarm"
-        return answer("nothing", f"{why}, but {held}.") if held else answer("retrain", f"{why}: retrain.")
-    if situation.drift is None:
+        return retrain(f"{labels} new labels have come in, and {policy.enough_labels} are enough without an alarm")
+    if (old := _too_old(situation, policy)) is not None:
+        return ask(f"{old}.") if labels < policy.min_labels else retrain(f"{old}, and {labels} new labels are there")
+    if found is None:
         return answer("nothing", f"No alarm stands, and {labels} new labels are fewer than {policy.enough_labels}.")
-    if situation.drift.detected:
-        return answer("notice", f"{_sentence(situation.drift.reason)} {_harmless(situation, drift)}")
-    return answer("nothing", _sentence(situation.drift.reason))
+    if found.detected:
+        return answer("notice", f"{_sentence(found.reason)} {_harmless(situation, drift)}")
+    return answer("nothing", _sentence(found.reason))
 
 
 def _causes(situation: Situation, drift: Drift, policy: Policy) -> list[str]:
+    """What makes this an alarm: a detection with predicted harm, an earlier alarm, or measured harm."""
     causes = []
     found, loss = situation.drift, situation.estimated_loss
-    if found is not None and found.detected and loss is not None and loss >= drift.harm:
+    if found is not None and found.detected and loss is not None and _harmful(situation, drift):
         causes.append(
-            f"{found.reason}, and the estimated loss of accuracy is {_points(loss)} ({_points(drift.harm)} harm)"
+            f"{found.reason}, and the estimated loss of accuracy is {_points(loss)}{_between(situation)}, "
+            f"at least {_points(drift.harm)}, which is harm"
         )
     if situation.standing_alarm:
         causes.append("an earlier alarm still stands")
-    correct, total = situation.feedback_correct, situation.feedback_total
-    high = wilson(correct, total)[1]
-    if total >= SURE and high < policy.accuracy_floor:
+    said = situation.accuracy
+    if said is not None and said.labelled >= SURE and said.high < policy.accuracy_floor:
         causes.append(
-            f"{correct} of {total} labelled predictions were right, surely (95 %) at most {high:.1%}, "
-            f"below the floor of {policy.accuracy_floor:.1%}"
+            f"{situation.feedback_correct} of {situation.feedback_total} labelled predictions were right; corrected "
+            f"for how they came to be labelled, accuracy is surely (95 %) at most {said.high:.1%}, below the floor of "
+            f"{policy.accuracy_floor:.1%}"
         )
     return causes
 
 
-def _held_back(situation: Situation, policy: Policy) -> str | None:
+def _harmful(situation: Situation, drift: Drift) -> bool:
+    """The estimate reaches `harm`, and its interval, where it has one, leaves out that nothing was lost."""
+    loss, low = situation.estimated_loss, situation.estimated_loss_low
+    return loss is not None and loss >= drift.harm and (low is None or low > 0)
+
+
+def _cooling(situation: Situation, policy: Policy) -> str | None:
     since = situation.minutes_since_retrain
-    if since is not None and since < policy.cooldown_minutes:
-        return (
-            f"the last retraining was asked for {since:.1f} minutes ago and the cooldown is {policy.cooldown_minutes:g}"
-        )
-    if situation.retrains_today >= policy.daily_budget:
-        return f"today's budget of {policy.daily_budget} retrainings is spent"
-    return None
+    if since is None or since >= policy.cooldown_minutes:
+        return None
+    return f"the last retraining was asked for {since:.1f} minutes ago and the cooldown is {policy.cooldown_minutes:g}"
+
+
+def _too_old(situation: Situation, policy: Policy) -> str | None:
+    age = situation.age_days
+    if policy.max_age_days is None or age is None or age < policy.max_age_days:
+        return None
+    return f"The last training is {age:.1f} days old, and another is due after {policy.max_age_days:g}"
 
 
 def _harmless(situation: Situation, drift: Drift) -> str:
     if situation.estimated_loss is None:
         return "The loss of accuracy could not be estimated: a notice, not an alarm."
-    loss = _points(situation.estimated_loss)
-    return f"The estimated loss of accuracy, {loss}, is below {_points(drift.harm)}: a notice, not an alarm."
+    loss = f"The estimated loss of accuracy, {_points(situation.estimated_loss)}{_between(situation)},"
+    if situation.estimated_loss < drift.harm:
+        return f"{loss} is below {_points(drift.harm)}: a notice, not an alarm."
+    return f"{loss} may be none at all: a notice, not an alarm."
+
+
+def _between(situation: Situation) -> str:
+    low, high = situation.estimated_loss_low, situation.estimated_loss_high
+    return "" if low is None or high is None else f" (95 %: {100 * low:.1f} to {100 * high:.1f})"
 
 
 def _points(share: float) -> str:
@@ -107,32 +143,40 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _figures(situation: Situation, drift: Drift, policy: Policy) -> dict[str, float | int | str | bool | None]:
-    found = situation.drift
+def _figures(situation: Situation, drift: Drift, policy: Policy) -> dict[str, Figure]:
+    found, said = situation.drift, situation.accuracy
     worst = found.worst if found else None
-    correct, total = situation.feedback_correct, situation.feedback_total
     return {
         "sufficient": found.sufficient if found else None,
         "detected": found.detected if found else None,
         "p_value": found.p_value if found else None,
         "worst_group": worst.name if worst else None,
         "worst_column": worst.worst if worst else None,
-        "ks": worst.statistic if worst else None,
-        "ks_limit": found.threshold if found else None,
+        "score": worst.score if worst else None,
+        "score_limit": worst.limit if worst else None,
         "window_size": found.window_size if found else None,
         "estimated_loss": situation.estimated_loss,
+        "estimated_loss_low": situation.estimated_loss_low,
+        "estimated_loss_high": situation.estimated_loss_high,
         "harm": drift.harm,
         "standing_alarm": situation.standing_alarm,
-        "feedback_correct": correct,
-        "feedback_total": total,
-        "feedback_high": wilson(correct, total)[1],
+        "feedback_correct": situation.feedback_correct,
+        "feedback_total": situation.feedback_total,
+        "accuracy": said.value if said else None,
+        "accuracy_low": said.low if said else None,
+        "accuracy_high": said.high if said else None,
+        "accuracy_method": said.method if said else None,
+        "labelled_at_random": said.random if said else None,
         "accuracy_floor": policy.accuracy_floor,
         "new_labels": situation.new_labels,
         "min_labels": policy.min_labels,
         "enough_labels": policy.enough_labels,
+        "age_days": situation.age_days,
+        "max_age_days": policy.max_age_days,
         "minutes_since_retrain": situation.minutes_since_retrain,
         "cooldown_minutes": policy.cooldown_minutes,
         "retrains_today": situation.retrains_today,
         "daily_budget": policy.daily_budget,
+        "approved_by": situation.approved_by,
         "labels_until": situation.labels_until,
     }

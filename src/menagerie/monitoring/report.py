@@ -1,40 +1,79 @@
-"""The page a person looks at: Evidently's report, made to agree with our calibrated decision.
+"""The report of a comparison, drawn and tested by Evidently with the limits of our calibrated decision.
 
-Evidently's own defaults flag noise and change method with the number of rows. Here each column is judged by the KS
-distance against the limit that `drift.compare` found, so that page and decision say the same. The only importer of
-evidently, inside functions: it takes seconds to load.
+Evidently's own defaults flag noise and change method with the number of rows. Here each column is judged by the rank
+statistic of `drift.compare` as a multiple of the limit found there, so that its verdicts and ours are the same (where
+one is not, that is said) and that columns and checks share one threshold, 1. What it drew is kept as a page of its own and in a workspace that `evidently ui` shows. The only
+importer of evidently, inside functions: it takes seconds to load.
 """
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from menagerie.artefact import Reference
-from menagerie.monitoring.drift import SIZE, DriftResult, ks_distance, pooled_columns
-from menagerie.records import Window
+from menagerie.monitoring.drift import SIZE, DriftResult, pooled_columns, rank_score
+from menagerie.monitoring.harm import Estimate
+from menagerie.monitoring.label_shift import ClassShare
+from menagerie.monitoring.report_page import page_of
+from menagerie.monitoring.report_pictures import MovedPictures
+from menagerie.records import Decision, Window
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.core.report import Snapshot
 
-Tests = dict[str, dict[str, str | float]]  # by column: status, score, limit
-
-PREDICTED = "predicted class"
-SHOWN = ("statistics", SIZE, "confidence")  # groups whose columns Evidently draws
-EMBEDDING, OVERALL = "embedding", "embedding distance"  # a group of up to 66 columns, and the one that sums it up
-DISTANCE, SHARES = "menagerie_distance", "menagerie_shares"  # the names by which Evidently knows our measures
+PREDICTED = "classes predicted"
+EMBEDDING, UNLIKE = "embedding distance", "unlikeness"  # of their groups, the columns that sum them up
+RATIO, LARGEST_RATIO = "menagerie_ratio", "menagerie_largest_ratio"  # the names by which Evidently knows our measures
+ROUNDING = 1e-5  # of a score computed anew; more than the limit by less is not above it
+WORKSPACE, NAMESPACE = "evidently", uuid.UUID("2f0c3a52-5f57-4c1a-9c39-6d3b8f1f2a10")
+KEPT = 200  # reports of a problem, as pages and in the workspace
+LIMITS: ContextVar[Mapping[str, float]] = ContextVar("LIMITS")  # by column: Evidently hands our measures no more
 EMPTY = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"></head><body></body></html>'
-STYLE = "<style>section{font-family:sans-serif;margin:2rem}td,th{padding:.2rem 1rem;text-align:left}</style>"
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; "
-    "img-src data: blob:; font-src data:; worker-src blob:"
-)
+
+
+@dataclass(frozen=True)
+class ColumnTest:
+    """Evidently's test of a column: `FAIL` where it moved. `ours` is what `compare` says of the same column."""
+
+    status: str
+    score: float
+    limit: float
+    group: str
+    ours: bool
+
+
+@dataclass(frozen=True, eq=False)
+class EvidentlyRun:
+    """What Evidently says of a comparison: a test by column, the page it drew, and what its workspace keeps. Without
+    enough data no column is run."""
+
+    tests: dict[str, ColumnTest]
+    page: str
+    snapshot: Snapshot | None
+
+    @property
+    def failed(self) -> int:
+        """Columns that moved, of those that take part in the decision; 0 where the decision is that nothing did."""
+        return sum(test.status == "FAIL" and test.group != SIZE for test in self.tests.values())
+
+    @property
+    def disagreeing(self) -> list[str]:
+        """Columns of which Evidently and we say different things."""
+        return [name for name, test in self.tests.items() if (test.status == "FAIL") != test.ours]
+
+    def figures(self) -> dict[str, float | int | str | bool | None]:
+        """What a decision keeps of it."""
+        return {"evidently_failed": self.failed, "evidently_agrees": not self.disagreeing}
 
 
 @dataclass(frozen=True)
@@ -45,33 +84,110 @@ class ReportFiles:
     figures: Path
 
 
+def run_evidently(
+    reference: Reference, window: Window, result: DriftResult, *, statistics: Sequence[str], classes: Sequence[str]
+) -> EvidentlyRun:
+    """Test and draw, through Evidently, the statistics, the confidence, the predicted class, the distance of the
+    embedding from its centre, the unlikeness, and of each group the column that moved most: so one of the decision's
+    tests fails exactly if the decision is that the data moved."""
+    if not result.sufficient:
+        return EvidentlyRun({}, EMPTY, None)
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    _register_measures()
+    table = _table(reference, window, result, statistics, classes)
+    categories = [name for name in table.columns if name == PREDICTED]
+    numbers = [name for name in table.columns if name != PREDICTED]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
+    past, current = (
+        Dataset.from_pandas(part, data_definition=definition)
+        for part in (table.iloc[: result.reference_size], table.iloc[result.reference_size :])
+    )
+    columns = {column.name: column for column in result.columns}
+    predicted = [column for column in result.columns if _is_predicted(column.name, column.group)]
+    if predicted:
+        columns[PREDICTED] = max(predicted, key=lambda column: column.score)
+    metrics = [
+        ValueDrift(column=name, method=LARGEST_RATIO if name == PREDICTED else RATIO, threshold=1.0)
+        for name in table.columns
+    ]
+    LIMITS.set({name: columns[name].limit for name in table.columns})
+    snapshot = Report(metrics, include_tests=True).run(current, past)
+    answer = snapshot.dict()
+    ratios = {metric["config"]["column"]: float(metric["value"]) for metric in answer["metrics"]}
+    tests: dict[str, ColumnTest] = {}
+    for test in answer["tests"]:
+        name = test["metric_config"]["params"]["column"]
+        column = columns[name]
+        status = test["status"].value
+        score = ratios[name] * column.limit
+        tests[name] = ColumnTest(status, score, column.limit, column.group, column.score > column.limit)
+    return EvidentlyRun(tests, snapshot.get_html_str(as_iframe=False), snapshot)
+
+
 def render(
-    reference: Reference,
-    window: Window,
+    run: EvidentlyRun,
     result: DriftResult,
-    *,
-    statistics: Sequence[str],
-    classes: Sequence[str],
     folder: Path,
+    *,
+    at: datetime,
+    decision: Decision | None = None,
+    estimate: Estimate | None = None,
+    mix: Sequence[ClassShare] = (),
+    pictures: MovedPictures | None = None,
 ) -> ReportFiles:
     """Write `report.html`, which needs no network, and `figures.json` into `folder`, which is made.
 
-    The page shows through Evidently the statistics, the confidence, the predicted class, the distance of the embedding
-    from its centre and the column of it that moved most; above them is our own decision over all groups.
-    `figures.json` holds `result` and, by column, Evidently's test (`FAIL`: moved) and score.
-    Without enough data the page says why, and no column is tested.
+    Above what Evidently drew, the page says what was decided, what the estimated accuracy and mix of classes are, what
+    moved, and shows the pictures that moved most (None: the inputs are none). `figures.json` holds the numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(folder / "report.html", folder / "figures.json")
-    page = EMPTY
-    tests: Tests = {}
-    if result.sufficient:
-        table = _table(reference, window, result, statistics, classes)
-        page, tests = _evidently(table.iloc[: result.reference_size], table.iloc[result.reference_size :], result)
-    files.html.write_text(_with_decision(page, result), encoding="utf-8")
-    figures = {"drift": asdict(result), "evidently": tests}
+    failed = (run.failed, len(run.tests), run.disagreeing)
+    files.html.write_text(page_of(run.page, result, decision, estimate, mix, failed, pictures), encoding="utf-8")
+    figures: dict[str, Any] = {
+        "at": at.isoformat(),
+        "decision": decision and {"id": decision.id, "action": decision.action, "reason": decision.reason},
+        "estimate": estimate and {name: value for name, value in vars(estimate).items() if name != "chances"},
+        "class_mix": [asdict(share) for share in mix],
+        "drift": asdict(result),
+        "evidently": {name: asdict(test) for name, test in run.tests.items()},
+        "evidently_agrees": not run.disagreeing,
+        "evidently_disagrees": run.disagreeing,
+    }
     files.figures.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return files
+
+
+def keep_in_workspace(home: Path, problem: str, run: EvidentlyRun, *, name: str = "", kept: int = KEPT) -> None:
+    """Add what Evidently drew to its workspace `<home>/evidently`, as a run of the project `problem`, and remove the
+    oldest beyond `kept`. Its page of the project shows the scores over time."""
+    if run.snapshot is None:
+        return
+    from evidently.sdk.models import PanelMetric, ProjectModel
+    from evidently.sdk.panels import line_plot_panel
+    from evidently.ui.workspace import Workspace
+
+    folder = home / WORKSPACE
+    folder.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace.create(str(folder))
+    identity = uuid.uuid5(NAMESPACE, problem)  # always the same: two that come at once make one project
+    project = workspace.get_project(identity)
+    if project is None:
+        project = workspace.add_project(ProjectModel(id=identity, name=problem, description="drift checks"))
+        lasting = [column for column, test in run.tests.items() if test.group in ("statistics", "confidence")]
+        shown = [*lasting, *(column for column in (PREDICTED, EMBEDDING, UNLIKE) if column in run.tests)]
+        values = [PanelMetric(legend=one, metric="ValueDrift", metric_labels={"column": one}) for one in shown]
+        title = "Score / limit: above 1, it moved"
+        project.dashboard.add_panel(line_plot_panel(title=title, values=values))
+    workspace.add_run(identity, run.snapshot, name=name or None)
+    for oldest in sorted(workspace.list_runs(identity), key=str)[:-kept]:  # their identifiers begin with the time
+        workspace.delete_run(identity, oldest)
+
+
+def _is_predicted(name: str, group: str) -> bool:
+    return group == "prediction" and name.startswith("predicted ")
 
 
 def _table(
@@ -80,41 +196,17 @@ def _table(
     """The pooled columns to show that could be compared: Evidently fails on empty, constant and NaN ones."""
     import pandas as pd
 
-    embedding = {OVERALL, *(group.worst for group in result.groups if group.name == EMBEDDING)}
-    comparable = {column.name for column in result.columns}
+    summed_up = {EMBEDDING, UNLIKE, *(group.worst for group in result.groups)}
+    groups = {column.name: column.group for column in result.columns}
     shown = {
         name: values
-        for name, group, values in pooled_columns(reference, window, statistics, classes)
-        if (group in SHOWN or name in embedding) and name in comparable
+        for name, _, values in pooled_columns(reference, window, statistics, classes)
+        if groups.get(name) in ("statistics", SIZE, "confidence") or (name in summed_up and name in groups)
     }
-    if any(column.group == "prediction" for column in result.columns):
+    if any(_is_predicted(name, group) for name, group in groups.items()):
         predicted = np.concatenate([reference.probabilities, window.probabilities]).argmax(axis=1)
         shown[PREDICTED] = np.array(classes, dtype=object)[predicted]
     return pd.DataFrame(shown)
-
-
-def _evidently(reference: pd.DataFrame, window: pd.DataFrame, result: DriftResult) -> tuple[str, Tests]:
-    """The page, and by column the status of Evidently's test, its score and limit."""
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    _register_measures()
-    numbers = [name for name in reference.columns if name != PREDICTED]
-    categories = [name for name in reference.columns if name == PREDICTED]
-    definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
-    current, past = (Dataset.from_pandas(part, data_definition=definition) for part in (window, reference))
-    metrics = [
-        ValueDrift(column=name, method=SHARES if name == PREDICTED else DISTANCE, threshold=result.threshold)
-        for name in reference.columns
-    ]
-    run = Report(metrics, include_tests=True).run(current, past)
-    answer = run.dict()
-    scores = {metric["config"]["column"]: float(metric["value"]) for metric in answer["metrics"]}
-    tests: Tests = {}
-    for test in answer["tests"]:
-        name = test["metric_config"]["params"]["column"]
-        tests[name] = {"status": test["status"].value, "score": scores[name], "limit": result.threshold}
-    return run.get_html_str(as_iframe=False), tests
 
 
 def _register_measures() -> None:
@@ -122,31 +214,19 @@ def _register_measures() -> None:
     from evidently.legacy.calculations.stattests.registry import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
-    def distance(reference: pd.Series, window: pd.Series, _: object, limit: float) -> tuple[float, bool]:
-        found = ks_distance(reference.to_numpy(), window.to_numpy())
-        return found, found > limit
+    def verdict(score: float, name: str, threshold: float) -> tuple[float, bool]:
+        ratio = score / LIMITS.get()[name]
+        return ratio, ratio > threshold * (1 + ROUNDING)
 
-    def shares(reference: pd.Series, window: pd.Series, _: object, limit: float) -> tuple[float, bool]:
+    def of_numbers(reference: pd.Series, window: pd.Series, _: object, threshold: float) -> tuple[float, bool]:
+        return verdict(rank_score(reference.to_numpy(), window.to_numpy()), reference.name, threshold)
+
+    def of_classes(reference: pd.Series, window: pd.Series, _: object, threshold: float) -> tuple[float, bool]:
         names = {*reference.unique(), *window.unique()}
-        found = max(ks_distance((reference == name).to_numpy(), (window == name).to_numpy()) for name in names)
-        return found, found > limit
+        sides = reference.to_numpy(), window.to_numpy()
+        largest = max(rank_score(*((side == name).astype(float) for side in sides)) for name in names)
+        return verdict(largest, reference.name, threshold)
 
-    register_stattest(StatTest(DISTANCE, "KS distance", [ColumnType.Numerical]), distance)
-    register_stattest(StatTest(SHARES, "largest difference of shares", [ColumnType.Categorical]), shares)
-
-
-def _with_decision(page: str, result: DriftResult) -> str:
-    """The page with our decision on top, forbidden to ask other machines for anything."""
-    rows = "".join(
-        f"<tr><td>{html.escape(group.name)}<td>{html.escape(group.worst)}<td>{group.statistic:.3f}<td>{group.p_value:.4f}"
-        for group in result.groups
-    )
-    table = f"<table><tr><th>group<th>moved most<th>KS distance<th>p{rows}</table>" if rows else ""
-    sizes = f"{result.window_size} predictions against {result.reference_size} of the reference."
-    note = f"Limit of a KS distance: {result.threshold:.3f}. The group {SIZE} takes no part in the decision."
-    verdict = "moved" if result.detected else "not moved" if result.sufficient else "insufficient data"
-    summary = (
-        f"<section><h1>Drift: {verdict}</h1><p>{html.escape(result.reason)}.</p><p>{sizes} {note}</p>{table}</section>"
-    )
-    head = f'<head><meta http-equiv="Content-Security-Policy" content="{POLICY}">{STYLE}'
-    return page.replace("<head>", head, 1).replace("<body>", f"<body>{summary}", 1)
+    register_stattest(StatTest(RATIO, "rank score / limit", [ColumnType.Numerical]), of_numbers)
+    largest_of_all = "largest rank score of a class / limit"
+    register_stattest(StatTest(LARGEST_RATIO, largest_of_all, [ColumnType.Categorical]), of_classes)

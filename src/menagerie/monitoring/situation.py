@@ -1,13 +1,18 @@
-"""Gathers from the journal what the policy looks at."""
+"""Gathers from the journal what the policy looks at, and says what of its answer is new."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
+import numpy as np
+from numpy.typing import NDArray
+
 from menagerie.artefact import Artefact
-from menagerie.journal import Journal
+from menagerie.journal import Journal, quarantined
+from menagerie.monitoring.accuracy import counted, labelled_accuracy
+from menagerie.monitoring.approval import approved_by
 from menagerie.monitoring.drift import DriftResult
-from menagerie.monitoring.performance import feedback_accuracy
 from menagerie.monitoring.policy import Situation
 from menagerie.problems import Problem
 from menagerie.records import Decision, ModelRef, Window, now
@@ -25,6 +30,10 @@ def gather(
     quorum: int,
     drift: DriftResult | None = None,
     estimated_loss: float | None = None,
+    estimated_loss_low: float | None = None,
+    estimated_loss_high: float | None = None,
+    calibrated: NDArray[np.floating] | None = None,
+    excluded: Collection[str] = (),
 ) -> Situation:
     """The situation of a problem's champion now.
 
@@ -37,33 +46,82 @@ def gather(
         quorum: How many untrusted clients must agree on a label.
         drift: The comparison just made; None when this is only a look at labels.
         estimated_loss: Accuracy lost by the label-free estimate, a share of 1.
+        estimated_loss_low: Of its 95 % interval.
+        estimated_loss_high: Of its 95 % interval.
+        calibrated: The estimated chance that each answer of the window is right [n]; narrows what labels tell.
+        excluded: Clients in quarantine, whose voices do not count.
     """
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
     retrains = journal.decisions(problem.name, limit=problem.policy.daily_budget + 1, action="retrain")
     decisions = journal.decisions(problem.name, limit=LOOK_BACK)
     judged = max(artefact.manifest.labels_until, _judged_until(decisions))
-    labels = journal.labelled(problem.name, after=judged, quorum=quorum)
-    said = feedback_accuracy(window)
+    labels = journal.labelled(problem.name, after=judged, quorum=quorum, excluded=excluded)
+    correct, total = counted(window)
+    trained = max([artefact.manifest.created_at, *(one.at for one in retrains[:1])])
     return Situation(
         problem=problem.name,
         version=champion.version,
         drift=drift,
         estimated_loss=estimated_loss,
-        standing_alarm=drift is None and _stands(decisions, champion.version),
-        feedback_correct=said.correct,
-        feedback_total=said.total,
+        estimated_loss_low=estimated_loss_low,
+        estimated_loss_high=estimated_loss_high,
+        standing_alarm=drift is None and alarm_stands(decisions, champion.version),
+        accuracy=labelled_accuracy(window, calibrated),
+        feedback_correct=correct,
+        feedback_total=total,
         new_labels=sum(item.label in problem.classes for item in labels),
+        age_days=(now() - trained) / timedelta(days=1),
         minutes_since_retrain=(now() - retrains[0].at) / timedelta(minutes=1) if retrains else None,
         retrains_today=sum(decision.at >= today for decision in retrains),
+        approved_by=approved_by(decisions),
         labels_until=journal.last_feedback(problem.name),
     )
 
 
-def _stands(decisions: list[Decision], version: str) -> bool:
-    """Whether the newest comparison that had enough data about this version ended in an alarm."""
-    compared = (d for d in decisions if d.version == version and d.figures.get("sufficient"))
-    newest = next(compared, None)
+def set_aside(journal: Journal, problem: str) -> frozenset[str]:
+    """Clients in quarantine: their labels do not count."""
+    return frozenset(one.client for one in quarantined(journal, problem))
+
+
+def alarm_stands(decisions: Iterable[Decision], version: str | None) -> bool:
+    """Whether the newest comparison that had enough data about this version ended in an alarm.
+
+    Args:
+        decisions: Of the problem, newest first.
+        version: Of the champion.
+    """
+    newest = next((one for one in decisions if one.version == version and one.figures.get("sufficient")), None)
     return newest is not None and newest.alarm
+
+
+def alarm_is_known(decisions: Iterable[Decision], version: str | None) -> bool:
+    """Whether an alarm about this version was decided already, by whatever it was raised, and no comparison has taken
+    it back since.
+
+    Args:
+        decisions: Of the problem, newest first; without the one that raises it now.
+        version: Of the champion.
+    """
+    for one in decisions:
+        if one.version == version and (one.alarm or one.figures.get("sufficient")):
+            return one.alarm
+    return False
+
+
+def is_news(decision: Decision, decisions: Iterable[Decision]) -> bool:
+    """Whether the light look, which runs every minute, keeps its decision: one that starts something, asks for
+    something or raises an alarm, unless the newest one about this version says just that.
+
+    Args:
+        decision: Just made.
+        decisions: Of the problem, newest first, without it.
+    """
+    if decision.action == "retrain":
+        return True
+    if decision.action == "nothing" and not decision.alarm:
+        return False
+    newest = next((one for one in decisions if one.version == decision.version and "look" not in one.figures), None)
+    return newest is None or (newest.action, newest.alarm) != (decision.action, decision.alarm)
 
 
 def _judged_until(decisions: list[Decision]) -> int:

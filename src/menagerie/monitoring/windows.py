@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from menagerie.records import Window
 
@@ -16,13 +19,21 @@ def without_repeats(window: Window) -> Window:
     keep = np.array(sorted(newest.values()), np.intp)
     if len(keep) == len(window):
         return window
-    return Window(
-        ids=[window.ids[i] for i in keep],
-        inputs=[window.inputs[i] for i in keep],
-        predicted=[window.predicted[i] for i in keep],
-        labels=[window.labels[i] for i in keep],
-        at_random=window.at_random[keep],
-        statistics=window.statistics[keep],
-        embeddings=window.embeddings[keep],
-        probabilities=window.probabilities[keep],
+    return take(window, keep)
+
+
+def take(window: Window, places: NDArray[np.intp]) -> Window:
+    """The rows at these places; `first`, `last` and `total` stay those of the window they are drawn from."""
+    return replace(
+        window,
+        ids=[window.ids[place] for place in places],
+        inputs=[window.inputs[place] for place in places],
+        predicted=[window.predicted[place] for place in places],
+        labels=[window.labels[place] for place in places],
+        at_random=window.at_random[places],
+        statistics=window.statistics[places],
+        embeddings=window.embeddings[places],
+        probabilities=window.probabilities[places],
+        unlikeness=window.unlikeness[places],
+        clients=[window.clients[place] for place in places],
     )

@@ -190,19 +190,26 @@ class Drift(_Part):
 
 
 class Policy(_Part):
-    """When to retrain."""
+    """When to retrain, and when to take a promotion back."""
 
     accuracy_floor: float = Field(0.0, ge=0, le=1, description="feedback accuracy surely below it needs mending")
     min_labels: int = Field(120, ge=1, description="new labels a retraining needs after an alarm")
     enough_labels: int = Field(500, ge=1, description="new labels that alone start a retraining")
+    max_age_days: float | None = Field(
+        None, gt=0, description="days after a training when another is due, labels allowing; none: never"
+    )
     cooldown_minutes: float = Field(30.0, ge=0, description="after a retraining was asked for")
-    daily_budget: int = Field(8, ge=1, description="retrainings a day")
+    daily_budget: int = Field(8, ge=1, description="retrainings a day; beyond it a person has to approve")
+    false_rollback_rate: float = Field(
+        0.01, gt=0, lt=0.5, description="share of promotions that are taken back though they are no worse"
+    )
 
 
 class Canary(_Part):
     """How a challenger gets traffic: it scores in the shadow first, then answers a growing share of requests. A step
     ends by its number of requests; a challenger that does not hold in it is withdrawn."""
 
+    use: bool = Field(False, description="a retrained challenger goes through a canary, not to all requests at once")
     shadow_percent: int = Field(50, ge=1, le=100, description="of requests that it scores without answering, at first")
     steps: tuple[int, ...] = Field((5, 25, 50), min_length=1, description="per cent that it answers, 1 to 99, growing")
     requests: int = Field(100, ge=10, description="that it has to score or answer in each step")

@@ -16,8 +16,8 @@ from tests.unit.journal.samples import prediction
 CLASSES = ("cat", "dog")
 
 
-def labelled(seq: int, label: str, sha: str, **changes: object) -> Labelled:
-    return Labelled(prediction(seq, input_sha256=sha, **changes), label, seq, trusted=True)
+def labelled(seq: int, label: str, sha: str, *, trusted: bool = True, **changes: object) -> Labelled:
+    return Labelled(prediction(seq, input_sha256=sha, **changes), label, seq, trusted=trusted)
 
 
 def test_a_label_becomes_a_row(tmp_path: Path) -> None:
@@ -31,6 +31,19 @@ def test_a_label_becomes_a_row(tmp_path: Path) -> None:
     assert (row.source, row.condition, row.at_random) == ("feedback", "live", True)
     assert row.added_at == "2026-01-02T03:04:09+00:00"
     assert (gathered.not_kept, gathered.no_class, gathered.until) == (0, 0, 4)
+
+
+def test_only_what_was_asked_for_at_random_is_marked_so(tmp_path: Path) -> None:
+    """A visitor says something of an input for reasons of their own."""
+    path = tmp_path / "stored.png"
+    path.write_bytes(b"x")
+    drawn, trusted = {"a": True, "b": True, "c": False}, {"a": True, "b": False, "c": True}
+    said = [
+        labelled(number, "cat", name * 64, trusted=trusted[name], at_random=drawn[name])
+        for number, name in enumerate("abc")
+    ]
+    rows = gather_labelled(said, CLASSES, lambda _: path).rows
+    assert [row.at_random for row in rows] == [True, False, False]
 
 
 def test_of_several_labels_for_one_input_the_last_counts(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def prediction(number: int, **changes: object) -> Prediction:
         "latency_ms": 1.5,
         "client": "someone",
         "at_random": number % 3 == 0,
+        "unlikeness": None if number % 2 else number / 8,
     }
     return Prediction(**values | changes)
 

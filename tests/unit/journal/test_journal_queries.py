@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from menagerie.errors import UnknownPrediction
 from menagerie.journal import Journal
+from menagerie.journal.schema import predictions
 from tests.unit.journal.samples import FINGERPRINT, assert_same, prediction, voice
 
 
@@ -80,3 +82,13 @@ def test_erase_forgets_and_hides(journal: Journal) -> None:
     assert journal.counts("sketches")["predictions"] == 1
     with pytest.raises(UnknownPrediction):
         journal.erase("p99")
+
+
+def test_nothing_computed_of_an_erased_input_stays(journal: Journal) -> None:
+    journal.record([prediction(2, unlikeness=0.5)])
+    journal.erase("p2")
+    with journal._database.reading() as connection:
+        (row,) = connection.execute(select(predictions)).mappings()
+    assert [row[name] for name in ("statistics", "embedding", "probabilities")] == [b""] * 3
+    assert (row["input_sha256"], row["client"], row["unlikeness"]) == ("", "", None)
+    assert (row["id"], row["label"], row["erased"]) == ("p2", "cat", True)

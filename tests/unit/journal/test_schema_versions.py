@@ -37,7 +37,7 @@ def test_opening_creates_the_newest_version_in_wal_and_opening_again_keeps_it(tm
     second = opened(tmp_path)
     assert second.prediction("p1") is not None
     second.close()
-    assert asked(tmp_path, "SELECT version FROM schema_version") == len(migrations.STEPS) == 2
+    assert asked(tmp_path, "SELECT version FROM schema_version") == len(migrations.STEPS) == 3
     assert asked(tmp_path, "SELECT count(*) FROM schema_version") == 1
     assert asked(tmp_path, "PRAGMA journal_mode") == "wal"
 
@@ -45,8 +45,8 @@ def test_opening_creates_the_newest_version_in_wal_and_opening_again_keeps_it(tm
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with sqlite3.connect(tmp_path / "journal.db") as connection:
-        connection.execute("UPDATE schema_version SET version = 3")
-    with pytest.raises(ConfigurationError, match=r"schema 3, this Menagerie knows 2.*MENAGERIE_JOURNAL_URL"):
+        connection.execute("UPDATE schema_version SET version = 4")
+    with pytest.raises(ConfigurationError, match=r"schema 4, this Menagerie knows 3.*MENAGERIE_JOURNAL_URL"):
         opened(tmp_path)
 
 
@@ -59,7 +59,7 @@ def test_a_later_step_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, add_column))
     opened(tmp_path).close()
     opened(tmp_path).close()
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 3
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 4
     assert asked(tmp_path, "SELECT count(*) FROM pragma_table_info('predictions') WHERE name = 'note'") == 1
 
 
@@ -68,9 +68,17 @@ def test_a_migrated_database_has_the_tables_and_indexes_of_a_new_one(tmp_path: P
     opened(tmp_path).close()
     (tmp_path / "new").mkdir()
     opened(tmp_path / "new").close()
-    shape = "SELECT group_concat(sql, '; ') FROM (SELECT sql FROM sqlite_master WHERE sql > '' ORDER BY name)"
+    # A column added later stands elsewhere in the text of its table.
+    column = "tables.name || '.' || columns.name || ' ' || type || ' ' || \"notnull\" || pk"
+    shape = (
+        f"SELECT group_concat(line, '; ') FROM (SELECT {column} AS line FROM (SELECT name FROM sqlite_master "
+        "WHERE type = 'table') AS tables, pragma_table_info(tables.name) AS columns "
+        "UNION ALL SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > '' ORDER BY line)"
+    )
     assert asked(tmp_path, shape) == asked(tmp_path / "new", shape)
-    assert "failures" in str(asked(tmp_path, shape))
+    assert "failures.reason TEXT 10" in str(asked(tmp_path, shape))
+    assert "predictions.unlikeness FLOAT 00" in str(asked(tmp_path, shape))
+    assert "CREATE INDEX predictions_by_time" in str(asked(tmp_path, shape))
 
 
 def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +91,7 @@ def test_a_step_that_fails_leaves_the_version_before(tmp_path: Path, monkeypatch
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, fail))
     with pytest.raises(RuntimeError, match="cut"):
         opened(tmp_path)
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 2
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 3
     assert asked(tmp_path, "SELECT count(*) FROM sqlite_master WHERE name = 'half'") == 0
 
 
@@ -117,4 +125,4 @@ def test_a_step_that_another_process_took_meanwhile_is_not_counted_twice(tmp_pat
     engine = create_engine(f"sqlite:///{tmp_path / 'journal.db'}")
     with pytest.raises(migrations._Raced), engine.begin() as connection:
         migrations._migrate(connection)
-    assert asked(tmp_path, "SELECT version FROM schema_version") == 2
+    assert asked(tmp_path, "SELECT version FROM schema_version") == 3

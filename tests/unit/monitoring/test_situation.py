@@ -13,9 +13,10 @@ import pytest
 
 from menagerie.artefact import Artefact
 from menagerie.journal import Journal
+from menagerie.monitoring.accuracy import Accuracy
 from menagerie.monitoring.drift import DriftResult
 from menagerie.monitoring.policy import Situation
-from menagerie.monitoring.situation import gather
+from menagerie.monitoring.situation import alarm_is_known, gather, is_news
 from menagerie.problems import Problem
 from menagerie.records import NONE_OF_THESE, Decision, ModelRef, now
 from tests.fixtures.make_v1 import make_artefact
@@ -34,7 +35,7 @@ PROBLEM = Problem.model_validate(
         "gate": {"min_accuracy": 0.5},
     }
 )
-CALM = DriftResult(False, 0.5, 0.1, True, "nothing moved", 100, 100)
+CALM = DriftResult(False, 0.5, True, "nothing moved", 100, 100)
 
 
 @pytest.fixture
@@ -70,8 +71,19 @@ def decided(journal: Journal, minutes_ago: float = 0, **fields: Any) -> None:
     journal.add_decision(Decision("sketches", **values | fields))
 
 
+NO_LABELS = Accuracy(None, 0.0, 1.0, 0, 0, "too few labels")
+
+
 def test_of_an_empty_journal(journal: Journal, artefact: Artefact) -> None:
-    assert look(journal, artefact) == Situation(problem="sketches", version="1")
+    found = look(journal, artefact)
+    assert replace(found, age_days=None) == Situation(problem="sketches", version="1", accuracy=NO_LABELS)
+    assert found.age_days == pytest.approx((now() - artefact.manifest.created_at) / timedelta(days=1), abs=0.01)
+
+
+def test_age_counts_from_the_last_retraining_that_was_asked_for(journal: Journal, artefact: Artefact) -> None:
+    """Else one that was refused would be asked for again at once."""
+    decided(journal, 3 * 24 * 60, action="retrain")
+    assert look(journal, artefact).age_days == pytest.approx(3, abs=0.01)
 
 
 def test_only_labels_the_champion_has_not_learnt_from_are_new(journal: Journal, artefact: Artefact) -> None:
@@ -112,6 +124,18 @@ def test_feedback_is_that_on_the_window(journal: Journal, artefact: Artefact) ->
     label(journal, "dog", "cat", "cat", "cat", "dog")  # the third said dog
     found = look(journal, artefact)
     assert (found.feedback_correct, found.feedback_total) == (4, 5)
+    assert found.accuracy is not None
+    assert (found.accuracy.labelled, found.accuracy.random) == (5, 1)  # p3 was drawn at random
+
+
+def test_what_labels_tell_takes_the_calibrated_chances_into_account(journal: Journal, artefact: Artefact) -> None:
+    label(journal, *["dog", "cat"] * 60)
+    plain = look(journal, artefact).accuracy
+    helped = look(journal, artefact, calibrated=np.full(100, 1.0)).accuracy
+    assert plain is not None
+    assert helped is not None
+    assert plain.method == helped.method == "prediction-powered"
+    assert helped.value == pytest.approx(1.0)
 
 
 ALARM = {"alarm": True, "figures": {"sufficient": True}}
@@ -166,5 +190,50 @@ def test_another_problems_journal_is_not_looked_at(journal: Journal, artefact: A
     for number in range(1, 8):
         journal.add_feedback(voice(f"p{number}", "cat", trusted=True), labels=CLASSES)
     journal.add_decision(Decision("pets", "retrain", "a test", version="1", **ALARM))
-    assert look(journal, artefact) == Situation(problem="sketches", version="1")
+    expected = Situation(problem="sketches", version="1", accuracy=NO_LABELS)
+    assert replace(look(journal, artefact), age_days=None) == expected
     assert np.isclose(journal.counts("pets")["labelled"], 7)
+
+
+def made(**fields: Any) -> Decision:
+    return Decision("sketches", **{"action": "nothing", "reason": "a test", "version": "1"} | fields)
+
+
+ASKS = {"action": "ask-for-labels", "alarm": True}
+
+
+@pytest.mark.parametrize(
+    ("newest", "decision", "news"),
+    [
+        ([], {}, False),  # once a minute: nothing is not told
+        ([], {"alarm": True}, True),
+        ([], ASKS, True),
+        ([ASKS], ASKS, False),
+        ([{"version": "0"} | ASKS], ASKS, True),
+        ([{"action": "notice"}, ASKS], ASKS, True),
+        ([{"figures": {"look": "labels"}}, ASKS], ASKS, False),  # the guard's looks come between
+        ([ASKS], {"alarm": True}, True),  # labels are there, but it is held back
+        ([{"action": "approve"}], {"action": "approve"}, False),
+        ([{"action": "retrain"}], {"action": "retrain"}, True),
+    ],
+)
+def test_only_what_is_new_is_kept_of_the_light_look(
+    newest: list[dict[str, Any]], decision: dict[str, Any], news: bool
+) -> None:
+    assert is_news(made(**decision), [made(**fields) for fields in newest]) is news
+
+
+@pytest.mark.parametrize(
+    ("newest", "known"),
+    [
+        ([], False),
+        ([ASKS], True),
+        ([{}, ASKS], True),
+        ([{"action": "retrain", "alarm": True}, ASKS], True),
+        ([QUIET, ASKS], False),
+        ([ASKS, QUIET], True),
+        ([{"version": "0"} | ASKS], False),
+    ],
+)
+def test_an_alarm_is_known_until_a_comparison_takes_it_back(newest: list[dict[str, Any]], known: bool) -> None:
+    assert alarm_is_known([made(**fields) for fields in newest], "1") is known

@@ -1,0 +1,177 @@
+"""How right the champion is on a window, estimated without labels.
+
+What an answer's chance of being right depends on its confidence and on how unlike anything learnt its input is. A
+logistic regression learns that from the reference and from changed copies of it (noisy, blurred, dim, ...), where the
+truth is known; the window's accuracy is the mean of its answers' chances. This goes on from confidence-based estimates
+(NannyML's CBPE; Garg et al., "Leveraging Unlabeled Data to Predict Out-of-Distribution Performance", 2022), which take
+an answer of some confidence to be as often right as ever: on changed pictures it is not. An artefact without copies is
+calibrated on its reference alone, by isotonic regression on the confidence, which is CBPE.
+
+How far such an estimate may be off in a change that was not learnt from is measured by leaving each family of changes
+out; the interval holds that and the chance of the very answers. Where a shift breaks what ties confidence to being
+right, as a new look of a known class may, only labels tell.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from menagerie.artefact import Copies, Reference
+from menagerie.head import fit_head
+from menagerie.records import Window
+
+Floats = NDArray[np.float64]
+
+REFERENCE_WEIGHT = 3.0  # of a row of the reference, against one of a changed copy
+TINY = 1e-6  # of a probability or an unlikeness, before its logarithm is taken
+LEAST = 0.01  # loss, a share of 1, at which the error of an estimate begins to grow with it
+SURE = 1.96  # standard errors of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated accuracy of the window's answers with a 95 % interval, 0..1, and the same of what was lost against the
+    reference (positive: the window does worse). `chances` [n] are each answer's chances of being right; NaN where the
+    model gave no number."""
+
+    accuracy: float
+    low: float
+    high: float
+    reference_accuracy: float
+    loss: float
+    loss_low: float
+    loss_high: float
+    chances: Floats
+
+
+def estimate_accuracy(reference: Reference, window: Window, copies: Copies | None = None) -> Estimate | None:
+    """Accuracy without labels; None when either side has no row of finite probabilities."""
+    past = _Answers.of_reference(reference)
+    finite = np.isfinite(window.probabilities).all(axis=1) if len(window) else np.zeros(0, bool)
+    if not len(past.right) or not finite.any():
+        return None
+    asked = window.probabilities[finite].astype(np.float64).max(axis=1)
+    unlike = window.unlikeness[finite].astype(np.float64)
+    if copies is None or not np.isfinite(unlike).all() or not np.isfinite(past.unlikeness).all():
+        chances: Floats = np.asarray(np.interp(asked, *isotonic(past.confidence, past.right)))
+        off = 0.0
+    else:
+        changed = _Answers(copies.confidence.astype(np.float64), copies.unlikeness.astype(np.float64), copies.right)
+        families = np.array([copies.conditions[index].split()[0] for index in copies.condition])
+        chances = _fit(past, changed).chances(asked, unlike)
+        off = _unexplained(past, changed, copies.condition, families)
+    level, accuracy = float(past.right.mean()), float(chances.mean())
+    error = off * (abs(level - accuracy) + LEAST)
+    here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2)
+    there = level * (1 - level) / len(past.right)
+    margin, apart = SURE * here, SURE * math.sqrt(here**2 + there)
+    everywhere = np.full(len(window), np.nan)
+    everywhere[finite] = chances
+    loss = level - accuracy
+    return Estimate(
+        accuracy,
+        max(accuracy - margin, 0.0),
+        min(accuracy + margin, 1.0),
+        level,
+        loss,
+        loss - apart,
+        loss + apart,
+        everywhere,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """n answers whose truth is known."""
+
+    confidence: Floats
+    unlikeness: Floats
+    right: Floats
+
+    @classmethod
+    def of_reference(cls, reference: Reference) -> _Answers:
+        known = np.isfinite(reference.probabilities).all(axis=1)
+        probabilities = reference.probabilities[known].astype(np.float64)
+        right = (probabilities.argmax(axis=1) == reference.truth[known]).astype(np.float64)
+        confidence = probabilities.max(axis=1) if len(probabilities) else np.zeros(0)
+        return cls(confidence, reference.unlikeness[known].astype(np.float64), right)
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> _Answers:
+        return _Answers(self.confidence[rows], self.unlikeness[rows], self.right[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class _Regression:
+    """Chances of being right, from confidence and unlikeness."""
+
+    centre: Floats
+    scale: Floats
+    weight: Floats
+    bias: float
+
+    def chances(self, confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> Floats:
+        columns = (_columns(confidence, unlikeness) - self.centre) / self.scale
+        return np.asarray(1 / (1 + np.exp(-(columns @ self.weight + self.bias))))
+
+
+def _fit(past: _Answers, changed: _Answers) -> _Regression:
+    confidence = np.concatenate([past.confidence, changed.confidence])
+    unlikeness = np.concatenate([past.unlikeness, changed.unlikeness])
+    right = np.concatenate([past.right, changed.right]).astype(np.int64)
+    columns = _columns(confidence, unlikeness)
+    centre, scale = columns.mean(axis=0), columns.std(axis=0) + 1e-9
+    weights = np.repeat([REFERENCE_WEIGHT, 1.0], [len(past.right), len(changed.right)]).astype(np.float32)
+    standard = ((columns - centre) / scale).astype(np.float32)
+    head = fit_head(standard, right, 2, weights=weights / weights.sum(), strengths=(1.0,), seed=0, folds=2)
+    weight = (head.weight[1] - head.weight[0]).astype(np.float64)
+    return _Regression(centre, scale, weight, float(head.bias[1] - head.bias[0]))
+
+
+def _columns(confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> Floats:
+    """What the chances depend on: the margin of the answer in log odds, and how unlike its input is, in logarithms."""
+    sure = np.clip(confidence.astype(np.float64), TINY, 1 - TINY)
+    margin = np.maximum(np.log(sure / (1 - sure)), 0.0)  # less than even odds: as unsure as can be
+    unlike = np.log(np.maximum(unlikeness.astype(np.float64), TINY))
+    grown = np.log1p(margin)
+    return np.stack([margin, np.sqrt(margin), grown, unlike, unlike * grown, unlike**2], axis=1)
+
+
+def _unexplained(past: _Answers, changed: _Answers, condition: NDArray[np.int64], families: NDArray[np.str_]) -> float:
+    """How far an estimate is off in a family of changes that it did not learn from, as a share of the loss it reports
+    (and `LEAST`): a standard deviation, without what the number of copies explains."""
+    level = float(past.right.mean())
+    squares, losses = 0.0, 0.0
+    for family in np.unique(families):
+        fitted = _fit(past, changed[families != family])
+        for one in np.unique(condition[families == family]):
+            rows = changed[condition == one]
+            chances = fitted.chances(rows.confidence, rows.unlikeness)
+            chance = float((chances * (1 - chances)).sum()) / len(chances) ** 2
+            squares += float(chances.mean() - rows.right.mean()) ** 2 - chance
+            losses += (abs(level - float(chances.mean())) + LEAST) ** 2
+    return math.sqrt(max(squares, 0.0) / losses) if losses else 0.0
+
+
+def isotonic(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The non-decreasing function nearest to the points (least squares; pool-adjacent-violators, Barlow et al. 1972),
+    as knots for `numpy.interp`: the distinct values of `x`, ascending, and the fit there."""
+    knots, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    means = np.bincount(inverse, weights=y) / counts
+    levels: list[float] = []
+    weights: list[int] = []
+    widths: list[int] = []
+    for mean, count in zip(means.tolist(), counts.tolist(), strict=True):
+        level, weight, width = mean, count, 1
+        while levels and levels[-1] >= level:
+            before = weights.pop()
+            level = (levels.pop() * before + level * weight) / (before + weight)
+            weight += before
+            width += widths.pop()
+        levels.append(level)
+        weights.append(weight)
+        widths.append(width)
+    return knots, np.repeat(levels, widths)
