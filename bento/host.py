@@ -18,7 +18,7 @@ from menagerie.artefact import load_artefact
 from menagerie.errors import ArtefactError, ConfigurationError, Overloaded, UnknownPrediction
 from menagerie.inference.predictor import Predictor
 from menagerie.inference.traffic import Traffic
-from menagerie.journal import open_journal
+from menagerie.journal import open_journal, set_aside
 from menagerie.pictures import open_pictures
 from menagerie.records import Feedback, Prediction, now
 from menagerie.releases import open_channel
@@ -255,7 +255,7 @@ class Host(Answering):
 
     def _journaled(self, problem: str) -> dict[str, Any]:
         """What the journal says of a problem; takes the longer, the more is in it."""
-        counts = self.journal.counts(problem, quorum=self.settings.quorum)
+        counts = self.journal.counts(problem, quorum=self.settings.quorum, excluded=set_aside(self.journal, problem))
         return counts | {"variants": variants(self.journal, problem, self.settings.quorum)}
 
     async def _replay(self) -> None:

@@ -25,7 +25,7 @@ from menagerie.errors import (
     UnsupportedMedia,
     UnusableInput,
 )
-from menagerie.journal import quarantined
+from menagerie.journal import set_aside
 from menagerie.records import Prediction
 from menagerie.review import COUNT_MAX, Item, ask, take
 
@@ -77,7 +77,7 @@ def queue_routes(host: Host) -> list[Route]:
 
 def asked(host: Host, artefact: Artefact, count: int) -> list[Item]:
     """The queue of a champion. What only clients in quarantine have labelled is in it."""
-    excluded = {one.client for one in quarantined(host.journal, artefact.manifest.problem)}
+    excluded = set_aside(host.journal, artefact.manifest.problem)
     quorum = host.settings.quorum
     return ask(host.journal, host.pictures, artefact, count=count, quorum=quorum, excluded=excluded)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from menagerie.evaluation.ab import ab_test
-from menagerie.journal import Journal
+from menagerie.journal import Journal, set_aside
 from menagerie.records import Pointer
 
 
@@ -22,11 +22,13 @@ def variants(journal: Journal, problem: str, quorum: int) -> dict[str, Any]:
     pointer, since = moves[0].pointer, moves[0].at
     champion, challenger = pointer.champion, pointer.challenger
     refs = [ref for ref in (champion, challenger) if ref is not None]
-    found = journal.variants(problem, [ref.fingerprint for ref in refs], since=since, quorum=quorum)
+    excluded = set_aside(journal, problem)
+    fingerprints = [ref.fingerprint for ref in refs]
+    found = journal.variants(problem, fingerprints, since=since, quorum=quorum, excluded=excluded)
     facts = _facts(pointer) | {"since": since.isoformat(), "figures": [asdict(one) for one in found]}
     if champion is None or challenger is None:
         return facts | {"reason": "there is no challenger"}
-    pairs = journal.paired(problem, champion.fingerprint, challenger.fingerprint, since=since, quorum=quorum)
+    pairs = journal.paired(problem, *fingerprints, since=since, quorum=quorum, excluded=excluded)
     result = ab_test(found, pairs)
     return facts | ({"reason": result} if isinstance(result, str) else {"test": asdict(result)})
 

@@ -31,7 +31,7 @@ from flows.promote import (
 )
 from menagerie.canary import Accuracy, Counts, Outcome, Step, StepFigures, decide, estimate, step_of, steps_of
 from menagerie.errors import ArtefactError, ConfigurationError, ConflictError, Overloaded
-from menagerie.journal import open_journal
+from menagerie.journal import open_journal, set_aside
 from menagerie.journal.backoff import BackOff
 from menagerie.problems import Problem, load_problem
 from menagerie.records import MODEL_ROLLED_BACK, ModelRef, Pointer, PointerMove, VariantFigures, now
@@ -237,7 +237,9 @@ def gather_accuracy(problem: Problem, pointer: Pointer, moves: Sequence[PointerM
     """Everything since the canary began: pairs, labels of each split step, and references for the estimate."""
     assert pointer.champion is not None and pointer.challenger is not None
     fingerprints = [ref.fingerprint for ref in (pointer.champion, pointer.challenger)]
-    pairs = open_journal().paired(problem.name, *fingerprints, since=moves[-1].at, quorum=get_settings().quorum)
+    journal, quorum = open_journal(), get_settings().quorum
+    excluded = set_aside(journal, problem.name)
+    pairs = journal.paired(problem.name, *fingerprints, since=moves[-1].at, quorum=quorum, excluded=excluded)
     groups, later = [], Counts(0, 0, 0, 0)
     for move in moves:  # newest first: what is counted since the next one began is taken off
         if move.pointer.mode == "split":
@@ -257,7 +259,9 @@ def _figures(
     role = "shadow" if pointer.mode == "shadow" else "challenger"
     roles = [(pointer.champion.fingerprint, "champion"), (pointer.challenger.fingerprint, role)]
     fingerprints = [fingerprint for fingerprint, _ in roles]
-    found = open_journal().variants(problem.name, fingerprints, since=since, quorum=get_settings().quorum)
+    journal, quorum = open_journal(), get_settings().quorum
+    excluded = set_aside(journal, problem.name)
+    found = journal.variants(problem.name, fingerprints, since=since, quorum=quorum, excluded=excluded)
     by_role = {(one.fingerprint, one.variant): one for one in found}
     champion, challenger = (by_role.get(one) for one in roles)
     return champion, challenger

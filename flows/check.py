@@ -11,11 +11,11 @@ from flows.events import announce, announce_decision
 from flows.monitor import champion_of, for_each, served_problems
 from flows.promote import aliases_lag, artefacts, follow_aliases, follow_aliases_soon
 from menagerie.errors import ConflictError
-from menagerie.journal import open_journal
+from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.aftermath import Promotion, gather_evidence, looks_taken, promotion_of
 from menagerie.monitoring.guard import Outcome, judge
 from menagerie.monitoring.policy import decide
-from menagerie.monitoring.situation import LOOK_BACK, gather, is_news, set_aside
+from menagerie.monitoring.situation import LOOK_BACK, gather, is_news
 from menagerie.problems import Problem
 from menagerie.records import MODEL_ROLLED_BACK, Action, Decision, now
 from menagerie.releases import open_channel

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.events import announce_decision
 from menagerie.artefact import Artefact
 from menagerie.errors import ConfigurationError
-from menagerie.journal import Journal, open_journal
+from menagerie.journal import Journal, open_journal, set_aside
 from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
 from menagerie.monitoring.harm import Estimate, estimate_accuracy
 from menagerie.monitoring.hindsight import look_back
@@ -21,7 +21,7 @@ from menagerie.monitoring.label_shift import class_mix
 from menagerie.monitoring.policy import decide
 from menagerie.monitoring.report import EvidentlyRun, ReportFiles, keep_in_workspace, render, run_evidently
 from menagerie.monitoring.report_pictures import moved_pictures
-from menagerie.monitoring.situation import gather, set_aside
+from menagerie.monitoring.situation import gather
 from menagerie.monitoring.windows import without_repeats
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, available, load_problem

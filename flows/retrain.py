@@ -13,9 +13,9 @@ from flows.monitor import champion_of
 from flows.promote import promote
 from flows.train import learn, prepare_data
 from menagerie.data.feedback import Gathered, gather_labelled
-from menagerie.journal import open_journal
+from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.approval import approve, approved_by
-from menagerie.monitoring.situation import LOOK_BACK, set_aside
+from menagerie.monitoring.situation import LOOK_BACK
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, load_problem
 from menagerie.records import Action, Decision, new_id, now

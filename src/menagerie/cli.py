@@ -111,7 +111,7 @@ def _data(given: argparse.Namespace) -> None:
 
 def _status(given: argparse.Namespace) -> None:
     """what serves, what the journal holds and what was decided last"""
-    from menagerie.journal import open_journal
+    from menagerie.journal import open_journal, set_aside
     from menagerie.problems import load_problem
     from menagerie.releases import open_channel
     from menagerie.settings import get_settings
@@ -125,7 +125,7 @@ def _status(given: argparse.Namespace) -> None:
         for role in ("champion", "previous", "challenger"):
             ref = getattr(pointer, role)
             print(f"  {role:<11}{f'version {ref.version} ({ref.fingerprint[:12]})' if ref else 'none'}")
-        counts = journal.counts(name)
+        counts = journal.counts(name, excluded=set_aside(journal, name))
         print("  journal    " + ", ".join(f"{counts[what]} {what}" for what in ("predictions", "feedback", "labelled")))
         last = next(iter(journal.decisions(name, limit=1)), None)
         print("  decision   " + (f"{last.at:%Y-%m-%d %H:%M:%S} {last.action}: {last.reason}" if last else "none"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from menagerie.errors import ConfigurationError, ConflictError, UnknownPrediction
-from menagerie.journal import Journal, open_journal, quarantined
+from menagerie.journal import Journal, open_journal, set_aside
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem
 from menagerie.records import NONE_OF_THESE
@@ -68,7 +68,7 @@ def export_queue(problem: Problem, path: Path, count: int) -> int:
     if champion is None:
         raise ConfigurationError(f"{problem.name} has no champion: train and promote one first")
     artefact = channel.fetch(champion.fingerprint, settings.home / "cache" / "artefacts")
-    excluded = {one.client for one in quarantined(journal, problem.name)}
+    excluded = set_aside(journal, problem.name)
     items = ask(journal, pictures, artefact, count=count, quorum=settings.quorum, excluded=excluded)
     export(items, path, lambda sha: pictures.path(problem.name, sha))
     return len(items)

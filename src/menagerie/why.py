@@ -12,9 +12,8 @@ from typing import Any
 from menagerie.artefact import Artefact
 from menagerie.data.manifest import load_manifest
 from menagerie.errors import ArtefactError, UnknownPrediction
-from menagerie.journal import Journal, open_journal
+from menagerie.journal import Journal, open_journal, set_aside
 from menagerie.journal.trace import Trace
-from menagerie.monitoring.situation import set_aside
 from menagerie.problems import load_problem
 from menagerie.records import Decision, ModelRef, Pointer
 from menagerie.releases import open_channel

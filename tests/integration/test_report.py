@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import math
@@ -307,6 +308,25 @@ def test_evidently_keeps_what_it_drew_and_forgets_the_oldest(tmp_path: Path) -> 
     assert len(workspace.list_runs(projects["others"].id)) == 1
     (panel,) = animals.dashboard.model().panels
     assert {value.metric_labels["column"] for value in panel.values} >= {"brightness", PREDICTED, "unlikeness"}
+
+
+def test_the_scores_of_a_column_are_one_series_in_evidently(tmp_path: Path) -> None:
+    from evidently.ui.service.base import SeriesFilter
+    from evidently.ui.service.storage.local.base import InMemoryDataStorage, LocalState
+    from evidently.ui.workspace import Workspace
+
+    expected = []
+    for moved in (0.0, 2.0):  # of different limits
+        result, run = judged(*drawn(brightness=moved))
+        keep_in_workspace(tmp_path, "animals", run)
+        expected += [column.score / column.limit for column in result.columns if column.name == "brightness"]
+    folder = str(tmp_path / "evidently")
+    (project,) = Workspace(folder).list_projects()
+    labels = {"column": "brightness"}
+    wanted = SeriesFilter(tags=[], metadata={}, metric="evidently:metric_v2:ValueDrift", metric_labels=labels)
+    storage = InMemoryDataStorage(folder, LocalState.load(folder, None))
+    (series,) = asyncio.run(storage.get_data_series(project.id, [wanted], None, None)).series
+    assert series.values == pytest.approx(expected, abs=1e-5)
 
 
 def test_reports_are_listed_drawn_and_bounded(home: Path) -> None:

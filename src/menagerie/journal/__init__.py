@@ -15,7 +15,7 @@ from menagerie.journal.labels import Labelled, label_that_counts
 from menagerie.journal.quarantine import Limits, Quarantined
 from menagerie.settings import get_settings
 
-__all__ = ["Journal", "Labelled", "label_that_counts", "open_journal", "quarantined"]
+__all__ = ["Journal", "Labelled", "label_that_counts", "open_journal", "quarantined", "set_aside"]
 
 
 def open_journal() -> Journal:
@@ -34,3 +34,8 @@ def quarantined(journal: Journal, problem: str) -> list[Quarantined]:
     settings = get_settings()
     limits = Limits(settings.quarantine_agreement, settings.quarantine_labels, settings.feedback_per_hour)
     return journal.quarantined(problem, limits)
+
+
+def set_aside(journal: Journal, problem: str) -> frozenset[str]:
+    """The same clients by their hashes alone: what readers of labels leave out."""
+    return frozenset(one.client for one in quarantined(journal, problem))

@@ -2,8 +2,8 @@
 
 Evidently's own defaults flag noise and change method with the number of rows. Here each column is judged by the rank
 statistic of `drift.compare` as a multiple of the limit found there, so that its verdicts and ours are the same (where
-one is not, that is said) and that columns and checks share one threshold, 1. What it drew is kept as a page of its own and in a workspace that `evidently ui` shows. The only
-importer of evidently, inside functions: it takes seconds to load.
+one is not, that is said) and that columns and checks share one threshold, 1. What it drew is kept as a page of its own
+and in a workspace that `evidently ui` shows. The only importer of evidently, inside functions: it loads in seconds.
 """
 
 from __future__ import annotations

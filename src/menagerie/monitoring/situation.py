@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Artefact
-from menagerie.journal import Journal, quarantined
+from menagerie.journal import Journal
 from menagerie.monitoring.accuracy import counted, labelled_accuracy
 from menagerie.monitoring.approval import approved_by
 from menagerie.monitoring.drift import DriftResult
@@ -76,11 +76,6 @@ def gather(
         approved_by=approved_by(decisions),
         labels_until=journal.last_feedback(problem.name),
     )
-
-
-def set_aside(journal: Journal, problem: str) -> frozenset[str]:
-    """Clients in quarantine: their labels do not count."""
-    return frozenset(one.client for one in quarantined(journal, problem))
 
 
 def alarm_stands(decisions: Iterable[Decision], version: str | None) -> bool:
