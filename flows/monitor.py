@@ -71,9 +71,11 @@ def watch(problem: Problem) -> Decision:
     seen = look_at(problem, journal, voices)
     evidently = run_evidently(seen.artefact.reference(), seen.compared, seen.result, **_names(seen))
     decision = conclude(problem, journal, seen, voices, evidently)
-    files = report(problem, seen, decision, evidently)
     journal.add_decision(decision)
     announce_decision(decision)
+    if evidently.disagreeing:
+        get_run_logger().warning("Evidently says something else of %s", ", ".join(evidently.disagreeing))
+    files = report(problem, seen, decision, evidently)  # last: a full disk keeps no decision from being made
     _show(problem, decision, seen, files)
     return decision
 

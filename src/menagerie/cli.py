@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     why = command("why", _why)
     why.add_argument("prediction", help="the `prediction_id` of an answer")
     why.add_argument("--json", action="store_true", help="as one JSON object")
+    command("report", _report).add_argument("problem")
     command("card", _card).add_argument("problem")
     explain = command("explain", _explain)
     explain.add_argument("problem")
@@ -200,6 +201,18 @@ def _why(given: argparse.Namespace) -> None:
 
     found = trace_back(given.prediction)
     print(json.dumps(found, indent=2) if given.json else as_text(found))
+
+
+def _report(given: argparse.Namespace) -> None:
+    """say where the newest drift report is"""
+    from menagerie.monitoring.history import reports
+    from menagerie.problems import load_problem
+    from menagerie.settings import get_settings
+
+    pages = reports(get_settings().home, load_problem(given.problem).name)
+    if not pages:
+        raise ConfigurationError(f"{given.problem} has no report yet: run `monitor`")
+    print(pages[0])
 
 
 def _card(given: argparse.Namespace) -> None:
