@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
+from prefect.exceptions import PrefectException
 
 from flows.canary import take_up
 from flows.events import announce, announce_decision
 from flows.monitor import champion_of, for_each, served_problems
 from flows.promote import aliases_lag, artefacts, follow_aliases, follow_aliases_soon
-from menagerie.errors import ConflictError
+from menagerie.errors import ArtefactError, ConflictError
 from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.aftermath import Promotion, gather_evidence, looks_taken, promotion_of
 from menagerie.monitoring.guard import Outcome, judge
@@ -34,9 +36,12 @@ def check(problem: str | None = None) -> dict[str, str]:
 @task(task_run_name="look at {problem.name}", persist_result=False)
 def look(problem: Problem) -> str:
     """One problem. This runs every minute: a decision that says nothing new is not kept."""
-    take_up(problem)
-    if guard(problem):
-        return "rollback"
+    try:
+        take_up(problem)
+        if guard(problem):
+            return "rollback"
+    except (ArtefactError, PrefectException, HTTPError):  # labels and alarms are looked at all the same
+        get_run_logger().exception("%s: canary and last promotion could not be looked after", problem.name)
     journal, quorum = open_journal(), get_settings().quorum
     champion, artefact = champion_of(problem)
     excluded = set_aside(journal, problem.name)
@@ -84,12 +89,13 @@ def take_back(problem: Problem, promotion: Promotion, outcome: Outcome) -> bool:
     figures = outcome.figures | {"previous": promotion.old.version}
     decision = Decision(problem.name, "rollback", outcome.reason, promotion.new.version, figures)
     why = f"decision {decision.id}: {outcome.reason}"
+    open_journal().add_decision(decision)  # first: the pointer's history names it
     try:
         open_channel().rollback(problem.name, who="check", why=why, expected=promotion.generation)
     except ConflictError as error:
-        get_run_logger().warning("not taken back: %s", error)
+        told = f"Version {promotion.new.version} was not taken back after all: {error}"
+        keep(Decision(problem.name, "nothing", told, promotion.new.version))
         return False
-    open_journal().add_decision(decision)
     announce(MODEL_ROLLED_BACK, problem.name, version=promotion.old.version, reason=outcome.reason)
     follow_aliases_soon(problem)
     return True

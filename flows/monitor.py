@@ -15,11 +15,11 @@ from menagerie.errors import ConfigurationError
 from menagerie.journal import Journal, open_journal, set_aside
 from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
 from menagerie.monitoring.harm import Estimate, estimate_accuracy
-from menagerie.monitoring.hindsight import look_back
+from menagerie.monitoring.hindsight import Hindsight, look_back
 from menagerie.monitoring.history import draw_history, folder_for, remove_old
 from menagerie.monitoring.label_shift import class_mix
 from menagerie.monitoring.policy import decide
-from menagerie.monitoring.report import EvidentlyRun, ReportFiles, keep_in_workspace, render, run_evidently
+from menagerie.monitoring.report import EMPTY, EvidentlyRun, ReportFiles, keep_in_workspace, render, run_evidently
 from menagerie.monitoring.report_pictures import moved_pictures
 from menagerie.monitoring.situation import gather
 from menagerie.monitoring.windows import without_repeats
@@ -69,13 +69,12 @@ def watch(problem: Problem) -> Decision:
     journal.replay()
     voices: Voices = {"quorum": get_settings().quorum, "excluded": set_aside(journal, problem.name)}
     seen = look_at(problem, journal, voices)
-    evidently = run_evidently(seen.artefact.reference(), seen.compared, seen.result, **_names(seen))
-    decision = conclude(problem, journal, seen, voices, evidently)
+    evidently = draw(seen)
+    past = look_back(journal, problem.name, journal.decisions(problem.name), pictures=problem.kind == "image", **voices)
+    decision = conclude(problem, journal, seen, voices, evidently, past)
     journal.add_decision(decision)
     announce_decision(decision)
-    if evidently.disagreeing:
-        get_run_logger().warning("Evidently says something else of %s", ", ".join(evidently.disagreeing))
-    files = report(problem, seen, decision, evidently)  # last: a full disk keeps no decision from being made
+    files = report(problem, seen, decision, evidently, past)  # last: a full disk keeps no decision from being made
     _show(problem, decision, seen, files)
     return decision
 
@@ -101,8 +100,25 @@ def look_at(problem: Problem, journal: Journal, voices: Voices) -> Seen:
     return Seen(champion, artefact, window, compared, result, estimate)
 
 
-def conclude(problem: Problem, journal: Journal, seen: Seen, voices: Voices, evidently: EvidentlyRun) -> Decision:
-    """What the policy decides, with the figures that it and a later look need."""
+def draw(seen: Seen) -> EvidentlyRun:
+    """What Evidently says. It has no vote that could be lost: where it fails, the decision is made all the same."""
+    try:
+        return run_evidently(seen.artefact.reference(), seen.compared, seen.result, **_names(seen))
+    except Exception:  # whatever it stumbles over, an alarm must not wait for a drawing
+        get_run_logger().exception("Evidently failed: the report goes without its part")
+        return EvidentlyRun({}, EMPTY, None)
+
+
+def conclude(
+    problem: Problem,
+    journal: Journal,
+    seen: Seen,
+    voices: Voices,
+    evidently: EvidentlyRun,
+    past: Sequence[Hindsight],
+) -> Decision:
+    """What the policy decides, with the figures that it and a later look need. Where a test of Evidently says something
+    else than ours, the reason says so."""
     estimate = seen.estimate
     unrepeated = seen.estimate if seen.compared is seen.window else None
     situation = gather(
@@ -123,13 +139,15 @@ def conclude(problem: Problem, journal: Journal, seen: Seen, voices: Voices, evi
     if estimate and seen.window.first and seen.window.last:
         figures |= {"estimated_accuracy": estimate.accuracy}
         figures |= {"window_first": seen.window.first.isoformat(), "window_last": seen.window.last.isoformat()}
-    errors = [one.error for one in look_back(journal, problem.name, journal.decisions(problem.name), **voices)]
-    if errors:
-        figures |= {"past_estimates": len(errors), "past_error": sum(abs(error) for error in errors) / len(errors)}
-    return replace(decision, figures=figures)
+    if past:
+        figures |= {"past_estimates": len(past), "past_error": sum(abs(one.error) for one in past) / len(past)}
+    differs = f" Evidently says something else of {', '.join(evidently.disagreeing)}." if evidently.disagreeing else ""
+    return replace(decision, reason=decision.reason + differs, figures=figures)
 
 
-def report(problem: Problem, seen: Seen, decision: Decision, evidently: EvidentlyRun) -> ReportFiles:
+def report(
+    problem: Problem, seen: Seen, decision: Decision, evidently: EvidentlyRun, past: Sequence[Hindsight]
+) -> ReportFiles:
     """The page of a comparison, kept with those before it."""
     home, reference = get_settings().home, seen.artefact.reference()
     pictures = None
@@ -152,6 +170,7 @@ def report(problem: Problem, seen: Seen, decision: Decision, evidently: Evidentl
         estimate=seen.estimate,
         mix=class_mix(reference, seen.compared, seen.artefact.manifest.classes) if seen.result.sufficient else (),
         pictures=pictures,
+        past=past,
     )
     keep_in_workspace(home, problem.name, evidently, name=f"{decision.action} {decision.id[:8]}")
     remove_old(home, problem.name)

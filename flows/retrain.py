@@ -38,7 +38,8 @@ def retrain(
     asked = ask(loaded, reason, decision_id, approved)
     if asked is None:
         champion, _ = champion_of(loaded)
-        return {"promoted": False, "version": champion.version, "reason": f"decision {decision_id} was not approved"}
+        reason = f"decision {decision_id} was not approved, or its labels have been looked at since"
+        return {"promoted": False, "version": champion.version, "reason": reason}
     log.info("%s (decision %s)", asked.reason, asked.id)
     try:
         return learn_anew(loaded, asked)
@@ -69,11 +70,14 @@ def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
 
 def ask(problem: Problem, reason: str, decision_id: str | None, approved: bool) -> Decision | None:
     """The decision that this retraining answers; what a person asks for is kept as one. None where it still waits for
-    an approval."""
+    an approval, or another retraining has looked at its labels since: runs may queue up."""
     journal = open_journal()
     decisions = journal.decisions(problem.name, limit=LOOK_BACK)
     known = next((one for one in decisions if one.id == decision_id), None)
     if known is not None and known.action == "retrain":
+        if any("judged_until" in one.figures and one.at > known.at for one in decisions):
+            get_run_logger().warning("decision %s: a retraining has looked at its labels since", known.id)
+            return None
         return known
     if known is not None and known.action == "approve":
         if approved and approved_by(decisions) is None:

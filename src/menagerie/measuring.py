@@ -23,6 +23,7 @@ from menagerie.records import now
 
 REFERENCE_ROWS = 1000
 REFERENCE_FLOOR = 200  # with fewer rows a comparison sees little; rather another proportion than so few
+LEAST_DRAWN = 50  # recent rows drawn at random, from which on they alone are in the reference
 PROBES = 4
 BATCH = 8
 
@@ -86,7 +87,9 @@ def measure(
     if len(recent):
         right = answers.probabilities[count:].argmax(1) == truth[count:]
         metrics["recent_accuracy"] = float(right.mean())
-    chosen = reference_rows(count, len(recent), _newly_share(dataset), problem.training.seed)
+    drawn = _drawn(dataset, recent)
+    chosen = reference_rows(count, len(drawn), _newly_share(dataset), problem.training.seed)
+    chosen = np.where(chosen < count, chosen, count + drawn[np.maximum(chosen - count, 0)] if len(drawn) else chosen)
     reference = Reference(
         statistics=dataset.statistics[rows[chosen]],
         embeddings=answers.embeddings[chosen],
@@ -151,6 +154,13 @@ def reference_rows(golden: int, recent: int, share: float, seed: int) -> NDArray
     first = random.permutation(golden)[:take_golden]
     second = golden + random.permutation(recent)[:take_recent]
     return np.sort(np.concatenate([first, second])).astype(np.intp)
+
+
+def _drawn(dataset: Dataset, recent: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Which of the recent rows stand for what comes in: those that were labelled because they were drawn at random,
+    where there are enough of them. The others are what a person or the queue picked, which is no sample."""
+    random = np.flatnonzero([dataset.manifest.rows[row].at_random for row in recent])
+    return random if len(random) >= LEAST_DRAWN else np.arange(len(recent))
 
 
 def _newly_share(dataset: Dataset) -> float:

@@ -17,6 +17,7 @@ from menagerie.images import open_picture, to_png
 from menagerie.monitoring import report
 from menagerie.monitoring.drift import SIZE, DriftResult, compare
 from menagerie.monitoring.harm import Estimate
+from menagerie.monitoring.hindsight import Hindsight
 from menagerie.monitoring.history import draw_history, folder_for, ratio, remove_old, reports
 from menagerie.monitoring.label_shift import ClassShare, class_mix
 from menagerie.monitoring.report import (
@@ -352,3 +353,23 @@ def test_reports_are_listed_drawn_and_bounded(home: Path) -> None:
 def test_the_group_that_decides_nothing_is_not_in_the_history() -> None:
     groups = [{"name": SIZE, "score": 90, "limit": 3}, {"name": "statistics", "score": 6, "limit": 3}]
     assert ratio({"groups": groups}) == 2
+
+
+def test_what_labels_said_later_of_earlier_estimates_is_shown(tmp_path: Path) -> None:
+    past = [Hindsight("d1", AT, 0.93, 0.81, 0.7, 0.9), Hindsight("d2", AT, 0.80, 0.82, 0.7, 0.9)]
+    _, files = rendered(tmp_path, *drawn(), past=past)
+    page = files.html.read_text(encoding="utf-8")
+    assert "mean error 7.0 points" in page
+    assert "+12.0 points" in page
+    figures = json.loads(files.figures.read_text(encoding="utf-8"))
+    assert [one["labelled"] for one in figures["past_estimates"]] == [0.81, 0.82]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_half_a_file_does_not_keep_the_history_from_being_drawn(tmp_path: Path) -> None:
+    for number in range(2):
+        rendered(tmp_path / "reports" / "sketches" / f"2026010{number}T000000-aaaaaaaa", *drawn())
+    half = tmp_path / "reports" / "sketches" / "20260103T000000-bbbbbbbb" / "figures.json"
+    half.parent.mkdir()
+    half.write_text('{"at": "2026')
+    assert draw_history(tmp_path, "sketches") is not None

@@ -206,3 +206,21 @@ def test_the_reference_keeps_the_proportion(golden: int, recent: int, share: flo
     assert taken == pytest.approx(expected, abs=1)
     assert rows.max() < golden + recent
     np.testing.assert_array_equal(rows, reference_rows(golden, recent, share, seed=0))
+
+
+def test_where_enough_recent_rows_were_drawn_at_random_they_alone_are_in_the_reference(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recent = set(dataset.of("recent").tolist())
+    drawn = set(sorted(recent)[::2])
+    rows = tuple(replace(row, at_random=at in drawn) for at, row in enumerate(dataset.manifest.rows))
+    marked = replace(dataset, manifest=replace(dataset.manifest, rows=rows))
+    index = {dataset.statistics[row].tobytes(): row for row in dataset.of("golden", "recent")}
+
+    def taken(name: str) -> set[int]:
+        reference = measured(marked, tmp_path / name).artefact.reference()
+        return {index[statistics.tobytes()] for statistics in reference.statistics} & recent
+
+    assert taken("few") - drawn, "too few were drawn: all count"
+    monkeypatch.setattr("menagerie.measuring.LEAST_DRAWN", len(drawn))
+    assert taken("enough") and taken("more") <= drawn

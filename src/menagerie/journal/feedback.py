@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from menagerie.errors import ConflictError, UnknownPrediction, UnusableInput
 from menagerie.journal import schema
 from menagerie.journal.predictions import answered
 from menagerie.records import NONE_OF_THESE, Feedback
+
+MOST_CHANGES = 20  # of a label by one client: each is a row that stays
 
 Outcome = Literal["added", "same", "superseded"]
 
@@ -29,6 +31,7 @@ def add(connection: Connection, voice: Feedback) -> Outcome:
     """Add feedback within a writing transaction.
 
     Raises:
+        UnusableInput: the client has changed its mind too often.
         UnknownPrediction: there is none of this id that anybody was told.
         ConflictError: the prediction was erased.
     """
@@ -54,6 +57,9 @@ def _add(connection: Connection, voice: Feedback) -> Outcome:
     before = connection.execute(select(table.c.label).where(stands)).scalar_one_or_none()
     if before == voice.label:
         return "same"
+    own = (table.c.prediction_id == voice.prediction_id) & (table.c.client == voice.client)
+    if connection.execute(select(func.count()).where(own)).scalar_one() >= MOST_CHANGES:
+        raise UnusableInput(f"prediction {voice.prediction_id!r}: you have changed its label {MOST_CHANGES} times")
     connection.execute(update(table).where(stands).values(superseded=True))
     connection.execute(insert(table).values(**vars(voice)))
     return "added" if before is None else "superseded"

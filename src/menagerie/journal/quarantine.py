@@ -2,7 +2,7 @@
 
 What is known of a prediction is what trusted labellers say of it, else what most of the other clients say, at least two
 of them. Whoever is set aside for flooding or against trusted labels has no part in that majority. A trusted labeller is
-never set aside. Nothing is kept of this: it follows from the feedback, so a client comes back when that changes.
+never set aside. Nothing is kept of this: it follows from the feedback of the last 30 days, so a client comes back.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from menagerie.journal.schema import feedback, predictions
 from menagerie.records import Feedback
 
 HOUR = timedelta(hours=1)
+FORGOTTEN = timedelta(days=30)  # what was said so long before the newest feedback sets nobody aside
 MAJORITY = 2  # other clients at least
 
 Said = dict[str, dict[str, str]]  # client -> prediction -> label
@@ -94,14 +95,18 @@ def find(connection: Connection, problem: str, limits: Limits) -> list[Quarantin
     be judged spoke of."""
     fewest = min(limits.least, limits.hourly + 1)
     # From the feedback: there is far less of it than of predictions.
-    about = exists().where(predictions.c.id == feedback.c.prediction_id, predictions.c.problem == problem)
+    newest = connection.execute(select(feedback.c.at).order_by(feedback.c.seq.desc()).limit(1)).scalar_one_or_none()
+    if newest is None:
+        return []
+    lately = feedback.c.at >= newest - FORGOTTEN
+    about = lately & exists().where(predictions.c.id == feedback.c.prediction_id, predictions.c.problem == problem)
     busy = (
         select(feedback.c.client)
         .where(about, feedback.c.trusted.is_(False))
         .group_by(feedback.c.client)
         .having(func.count() >= fewest)
     )
-    touched = select(feedback.c.prediction_id).where(feedback.c.client.in_(busy))
+    touched = select(feedback.c.prediction_id).where(lately, feedback.c.client.in_(busy))
     query = select(feedback).where(about, feedback.c.prediction_id.in_(touched)).order_by(feedback.c.seq)
     names = ("prediction_id", "label", "client", "trusted", "at")
     rows = connection.execute(query).mappings()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from menagerie.journal import Journal
 from menagerie.monitoring.accuracy import labelled_accuracy
+from menagerie.monitoring.windows import without_repeats
 from menagerie.records import Decision
 
 LOOKED_AT = 10  # estimates, the newest that labels tell anything of
@@ -32,7 +33,13 @@ class Hindsight:
 
 
 def look_back(
-    journal: Journal, problem: str, decisions: Sequence[Decision], *, quorum: int, excluded: Collection[str]
+    journal: Journal,
+    problem: str,
+    decisions: Sequence[Decision],
+    *,
+    quorum: int,
+    excluded: Collection[str],
+    pictures: bool = True,
 ) -> list[Hindsight]:
     """The newest estimates whose windows have labels enough, newest first.
 
@@ -42,6 +49,7 @@ def look_back(
         decisions: Newest first; what has no estimate is passed over.
         quorum: How many untrusted clients must agree on a label.
         excluded: Clients whose labels do not count.
+        pictures: Whether an input counts once however often it was sent, as it did in the estimate.
     """
     found: list[Hindsight] = []
     for decision in decisions:
@@ -53,7 +61,7 @@ def look_back(
         window = journal.window(
             problem, version=decision.version, since=since, until=until, quorum=quorum, excluded=excluded
         )
-        said = labelled_accuracy(window)
+        said = labelled_accuracy(without_repeats(window) if pictures else window)
         if said.value is not None:
             found.append(Hindsight(decision.id, decision.at, estimated, said.value, said.low, said.high))
         if len(found) == LOOKED_AT:

@@ -6,6 +6,7 @@ A report is the folder `<home>/reports/<problem>/<time>-<decision>` with `report
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,8 @@ def ratio(drift: dict[str, Any]) -> float:
 def _series(home: Path, problem: str) -> list[dict[str, Any]]:
     """The figures of the newest comparisons that had enough data, the oldest first; of this version's form."""
     files = sorted((home / FOLDER / problem).glob("*/figures.json"))[-SERIES:]
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = []
+    for file in files:
+        with suppress(ValueError):  # half a file, of a run that was killed, is no reason to draw nothing
+            found.append(json.loads(file.read_text(encoding="utf-8")))
     return [one for one in found if "at" in one and one["drift"]["sufficient"]]

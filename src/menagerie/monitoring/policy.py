@@ -34,6 +34,7 @@ class Situation:
     new_labels: int = 0  # that no finished training could look at
     age_days: float | None = None  # since the champion was trained, or a retraining was last asked for
     minutes_since_retrain: float | None = None  # since one was last asked for
+    under_way: bool = False  # a retraining was asked for and has not ended yet
     retrains_today: int = 0
     approved_by: str | None = None  # who let the next retraining through though the budget is spent
     labels_until: int = 0  # the number of the last feedback there is
@@ -56,8 +57,8 @@ def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
         return answer("ask-for-labels", f"{why} There are {has}: {missing} more are wanted.")
 
     def retrain(why: str) -> Decision:
-        if (cooling := _cooling(situation, policy)) is not None:
-            return answer("nothing", f"{why}, but {cooling}.")
+        if (held := _held_back(situation, policy)) is not None:
+            return answer("nothing", f"{why}, but {held}.")
         if situation.retrains_today < policy.daily_budget:
             return answer("retrain", f"{why}: retrain.")
         spent = f"today's budget of {policy.daily_budget} retrainings is spent"
@@ -107,7 +108,9 @@ def _harmful(situation: Situation, drift: Drift) -> bool:
     return loss is not None and loss >= drift.harm and (low is None or low > 0)
 
 
-def _cooling(situation: Situation, policy: Policy) -> str | None:
+def _held_back(situation: Situation, policy: Policy) -> str | None:
+    if situation.under_way:
+        return "the retraining that was asked for has not ended yet"
     since = situation.minutes_since_retrain
     if since is None or since >= policy.cooldown_minutes:
         return None
@@ -175,6 +178,7 @@ def _figures(situation: Situation, drift: Drift, policy: Policy) -> dict[str, Fi
         "max_age_days": policy.max_age_days,
         "minutes_since_retrain": situation.minutes_since_retrain,
         "cooldown_minutes": policy.cooldown_minutes,
+        "under_way": situation.under_way,
         "retrains_today": situation.retrains_today,
         "daily_budget": policy.daily_budget,
         "approved_by": situation.approved_by,

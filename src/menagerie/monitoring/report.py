@@ -22,6 +22,7 @@ import numpy as np
 from menagerie.artefact import Reference
 from menagerie.monitoring.drift import SIZE, DriftResult, pooled_columns, rank_score
 from menagerie.monitoring.harm import Estimate
+from menagerie.monitoring.hindsight import Hindsight
 from menagerie.monitoring.label_shift import ClassShare
 from menagerie.monitoring.report_page import page_of
 from menagerie.monitoring.report_pictures import MovedPictures
@@ -136,6 +137,7 @@ def render(
     estimate: Estimate | None = None,
     mix: Sequence[ClassShare] = (),
     pictures: MovedPictures | None = None,
+    past: Sequence[Hindsight] = (),
 ) -> ReportFiles:
     """Write `report.html`, which needs no network, and `figures.json` into `folder`, which is made.
 
@@ -145,18 +147,21 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(folder / "report.html", folder / "figures.json")
     failed = (run.failed, len(run.tests), run.disagreeing)
-    files.html.write_text(page_of(run.page, result, decision, estimate, mix, failed, pictures), encoding="utf-8")
+    files.html.write_text(page_of(run.page, result, decision, estimate, mix, failed, pictures, past), encoding="utf-8")
     figures: dict[str, Any] = {
         "at": at.isoformat(),
         "decision": decision and {"id": decision.id, "action": decision.action, "reason": decision.reason},
         "estimate": estimate and {name: value for name, value in vars(estimate).items() if name != "chances"},
+        "past_estimates": [asdict(one) | {"at": one.at.isoformat(), "error": one.error} for one in past],
         "class_mix": [asdict(share) for share in mix],
         "drift": asdict(result),
         "evidently": {name: asdict(test) for name, test in run.tests.items()},
         "evidently_agrees": not run.disagreeing,
         "evidently_disagrees": run.disagreeing,
     }
-    files.figures.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft = files.figures.with_suffix(".part")  # half a file would be read for ever after
+    draft.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    draft.replace(files.figures)
     return files
 
 

@@ -7,6 +7,7 @@ from html import escape
 
 from menagerie.monitoring.drift import SIZE, ColumnDrift, DriftResult
 from menagerie.monitoring.harm import Estimate
+from menagerie.monitoring.hindsight import Hindsight
 from menagerie.monitoring.label_shift import ClassShare
 from menagerie.monitoring.report_pictures import TURN, MovedPictures, Tile, alarming
 from menagerie.records import Decision
@@ -32,6 +33,7 @@ def page_of(
     mix: Sequence[ClassShare],
     tests: tuple[int, int, list[str]],
     pictures: MovedPictures | None,
+    past: Sequence[Hindsight],
 ) -> str:
     """The page with our part on top, forbidden to ask other machines for anything.
 
@@ -40,6 +42,7 @@ def page_of(
     parts = [
         _verdict(result, decision),
         _accuracy(estimate),
+        _past(past),
         _moved(result),
         "" if pictures is None else _pictures(pictures, result.detected),
         _groups(result),
@@ -67,6 +70,20 @@ def _accuracy(estimate: Estimate | None) -> str:
         f"<p>Accuracy, estimated without labels: <b>{estimate.accuracy:.1%}</b> ({interval}); on the reference "
         f"{estimate.reference_accuracy:.1%}. Estimated loss: <b>{lost}</b>.</p>"
     )
+
+
+def _past(past: Sequence[Hindsight]) -> str:
+    """Earlier estimates beside what labels of the same predictions say by now."""
+    if not past:
+        return ""
+    rows = "".join(
+        f"<tr><td>{one.at:%Y-%m-%d %H:%M}<td>{one.estimated:.1%}"
+        f"<td>{one.labelled:.1%} ({one.low:.1%} to {one.high:.1%})<td>{100 * one.error:+.1f} points"
+        for one in past
+    )
+    error = 100 * sum(abs(one.error) for one in past) / len(past)
+    told = f"<p>What labels said later of earlier estimates; mean error {error:.1f} points:</p>"
+    return f"{told}<table><tr><th>at<th>estimated<th>by labels<th>error{rows}</table>"
 
 
 def _moved(result: DriftResult) -> str:

@@ -17,6 +17,7 @@ from menagerie.monitoring.policy import Situation
 from menagerie.problems import Problem
 from menagerie.records import Decision, ModelRef, Window, now
 
+GIVEN_UP = timedelta(hours=1)  # without a word of it: it was killed, perhaps; one too many ends at once
 LOOK_BACK = 500  # decisions; monitor makes one a day, retraining some
 
 
@@ -72,6 +73,7 @@ def gather(
         new_labels=sum(item.label in problem.classes for item in labels),
         age_days=(now() - trained) / timedelta(days=1),
         minutes_since_retrain=(now() - retrains[0].at) / timedelta(minutes=1) if retrains else None,
+        under_way=_under_way(retrains[:1], decisions),
         retrains_today=sum(decision.at >= today for decision in retrains),
         approved_by=approved_by(decisions),
         labels_until=journal.last_feedback(problem.name),
@@ -117,6 +119,12 @@ def is_news(decision: Decision, decisions: Iterable[Decision]) -> bool:
         return False
     newest = next((one for one in decisions if one.version == decision.version and "look" not in one.figures), None)
     return newest is None or (newest.action, newest.alarm) != (decision.action, decision.alarm)
+
+
+def _under_way(newest: list[Decision], decisions: list[Decision]) -> bool:
+    """Whether the retraining that was asked for last has not ended: whatever came of one names the decision."""
+    ended = {one.figures.get("asked_by") for one in decisions}
+    return any(one.at > now() - GIVEN_UP and one.id not in ended for one in newest)
 
 
 def _judged_until(decisions: list[Decision]) -> int:

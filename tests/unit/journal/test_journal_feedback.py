@@ -8,6 +8,7 @@ import pytest
 
 from menagerie.errors import ConflictError, UnknownPrediction, UnusableInput
 from menagerie.journal import Journal
+from menagerie.journal.feedback import MOST_CHANGES
 from menagerie.records import NONE_OF_THESE
 from tests.unit.journal.samples import prediction, voice
 
@@ -94,3 +95,13 @@ def test_feedback_finds_a_prediction_that_is_still_in_a_neighbours_spool(filled:
     assert neighbour.replay() == 1
     assert filled.counts("sketches")["predictions"] == 7
     neighbour.close()
+
+
+def test_a_client_changes_its_mind_only_so_often(filled: Journal) -> None:
+    for turn in range(MOST_CHANGES):
+        say(filled, "p1", ("cat", "dog")[turn % 2], "a")
+    with pytest.raises(UnusableInput, match="p1"):
+        say(filled, "p1", "cat", "a")
+    say(filled, "p1", "dog", "a")  # the same again adds nothing
+    say(filled, "p1", "cat", "b")
+    say(filled, "p2", "cat", "a")

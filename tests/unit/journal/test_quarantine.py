@@ -11,7 +11,7 @@ import pytest
 from menagerie.data.feedback import gather_labelled
 from menagerie.journal import Journal
 from menagerie.journal.labels import label_that_counts
-from menagerie.journal.quarantine import Limits, Quarantined, find, quarantine
+from menagerie.journal.quarantine import FORGOTTEN, Limits, Quarantined, find, quarantine
 from menagerie.records import Feedback
 from tests.unit.journal.samples import FINGERPRINT, START, prediction, voice
 
@@ -176,3 +176,10 @@ def test_their_labels_reach_neither_a_window_nor_training(attacked: Journal, tmp
     assert set(learnt(excluded)) == {f"p{number}" for number in range(20)}
     assert set(learnt(excluded).values()) == {"cat"}
     assert shown(excluded) == [None] * 5
+
+
+def test_what_was_said_long_ago_sets_nobody_aside(attacked: Journal) -> None:
+    assert found_in(attacked, "sketches") == ["x", "y"]
+    late = Feedback("p0", "cat", "somebody else", trusted=False, at=START + FORGOTTEN + timedelta(days=1))
+    attacked.add_feedback(late, labels=LABELS)
+    assert found_in(attacked, "sketches") == []

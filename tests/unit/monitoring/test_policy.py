@@ -52,6 +52,8 @@ SPENT = {"new_labels": 60, "retrains_today": 8}
         ({**HARM, "new_labels": 60, "minutes_since_retrain": 30.0}, "retrain", True, "retrain"),
         ({**HARM, "new_labels": 60, "retrains_today": 7}, "retrain", True, "retrain"),
         ({"new_labels": 500, "minutes_since_retrain": 1.0}, "nothing", False, "1.0 minutes ago"),
+        ({**HARM, "new_labels": 60, "under_way": True}, "nothing", True, "has not ended yet"),
+        ({**HARM, "new_labels": 5, "under_way": True}, "ask-for-labels", True, "55 more"),
         # beyond the budget
         ({**HARM, **SPENT}, "approve", True, "budget of 8 retrainings is spent: a person has to approve"),
         ({"new_labels": 500, "retrains_today": 8}, "approve", False, "budget of 8"),
@@ -162,6 +164,7 @@ def test_a_decision_holds_what_it_looked_at() -> None:
         "max_age_days": None,
         "minutes_since_retrain": 45.0,
         "cooldown_minutes": 30.0,
+        "under_way": False,
         "retrains_today": 2,
         "daily_budget": 8,
         "approved_by": "ann",

@@ -237,3 +237,13 @@ def test_only_what_is_new_is_kept_of_the_light_look(
 )
 def test_an_alarm_is_known_until_a_comparison_takes_it_back(newest: list[dict[str, Any]], known: bool) -> None:
     assert alarm_is_known([made(**fields) for fields in newest], "1") is known
+
+
+def test_a_retraining_is_under_way_until_what_came_of_it_names_it(journal: Journal, artefact: Artefact) -> None:
+    asked = Decision("sketches", "retrain", "asked for", version="1")
+    journal.add_decision(asked)
+    assert look(journal, artefact).under_way
+    journal.add_decision(Decision("sketches", "nothing", "refused", version="1", figures={"asked_by": asked.id}))
+    assert not look(journal, artefact).under_way
+    journal.add_decision(Decision("sketches", "retrain", "killed", version="1", at=now() - timedelta(hours=2)))
+    assert not look(journal, artefact).under_way
