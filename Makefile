@@ -45,8 +45,9 @@ demo: $(STAMP)  ## the loop, shown: make demo [PROBLEM=pets] [DATA=folder] [WEIG
 	@$(BIN)/python -m deployments.local.demo --problem "$(PROBLEM)" \
 	  $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(ONCE),--once)
 
-drill: $(STAMP)  ## prove the whole loop, each step asserted: make drill [PROBLEM=pets]
-	@$(BIN)/python -m deployments.local.drill --problem "$(PROBLEM)"
+drill: $(STAMP)  ## the loop put to the test, each step asserted: make drill [PROBLEM=pets] [DATA=folder] [WEIGHTS=file]
+	@$(if $(DATA),MENAGERIE_DATA="$(abspath $(DATA))") $(if $(WEIGHTS),MENAGERIE_WEIGHTS="$(abspath $(WEIGHTS))") \
+	  $(BIN)/python -m deployments.local.drill --problem "$(PROBLEM)"
 
 up: $(STAMP)  ## start Prefect, MLflow and the service: make up [PROBLEM=sketches,pets]
 	@$(BIN)/python -m deployments.local.stack up $(if $(filter-out file,$(origin PROBLEM)),--problems "$(PROBLEM)")

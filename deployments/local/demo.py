@@ -13,15 +13,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
-
-from deployments.local import stack, traffic
-from deployments.local.environment import environment, reachable
+from deployments.local import commands, stack, traffic
+from deployments.local.environment import reachable
 from deployments.local.timeline import Timeline
 from menagerie.data.sketches import jpeg
 from menagerie.errors import ConfigurationError, MenagerieError
@@ -30,7 +27,7 @@ from menagerie.problems import Problem, load_problem
 from menagerie.records import Decision, Pointer
 from menagerie.settings import Settings, get_settings
 
-ROOT = Path(__file__).resolve().parents[2]
+LOG = "demo.log"  # in the home: what its commands say
 LABELLER = "demo-labeller"
 STREAM_SEED = 90210  # of the traffic: pictures that no dataset holds
 PATIENCE = 420.0
@@ -72,7 +69,7 @@ def run(settings: Settings, problem: Problem, *, once: bool) -> int:
     if problem.kind != "image":
         raise ConfigurationError(f"{problem.name} has {problem.kind} inputs; the demo shows problems of pictures")
     time_line = Timeline()
-    _set_aside(settings, time_line)
+    commands.set_aside(settings, time_line)
     try:
         result = _story(settings, problem, time_line)
         print(json.dumps(result), flush=True)
@@ -94,12 +91,12 @@ def _wait_for_interrupt() -> None:
 
 
 def _story(settings: Settings, problem: Problem, say: Timeline) -> dict[str, object]:
-    url = f"http://{reachable(settings.host)}:{settings.service_port}"
+    url = commands.service_of(settings)
     _flow(settings, say, "data, training: a challenger", "train", problem.name)
     _flow(settings, say, "build, query, judge, release: a champion", "promote", problem.name)
     with say.step("stack up: Prefect, worker, MLflow, service"):
         stack.up(settings, [problem.name])
-        _wait_ready(url)
+        commands.wait_ready(url)
     if problem.source.type == "sketches":
         result = _mend(settings, problem, url, say)
     else:
@@ -128,7 +125,7 @@ def _mend(settings: Settings, problem: Problem, url: str, say: Timeline) -> dict
             note(f"{traffic.label(url, night.ids, LABELLER)} taken")
         with say.step("retraining, started by the automation") as note:
             after = _wait_for_champion(journal, problem, before, note)
-            _wait_served(url, after)
+            commands.wait_served(url, _version(after))
     with say.step(f"traffic: {window} new pictures by night") as note:
         mended = traffic.send(url, list(itertools.islice(_stream("night", 80_000), window)))
         note(f"accuracy {mended.accuracy:.1%}, {mended.failed} failed, versions {mended.versions}")
@@ -180,44 +177,14 @@ def _stream(condition: str, start: int = 0) -> Iterator[traffic.Sample]:
 
 def _flow(settings: Settings, say: Timeline, title: str, *arguments: str) -> None:
     with say.step(title) as note:
-        note(_run(settings, [sys.executable, "-m", "flows", *arguments], note).splitlines()[-1])
+        commands.flow(settings, LOG, note, *arguments)
 
 
 def _monitor(settings: Settings, problem: Problem, journal: Journal, say: Timeline, title: str) -> Decision:
     with say.step(title) as note:
-        command = ["prefect", "deployment", "run", "monitor/monitor", "--param", f"problem={problem.name}", "--watch"]
-        _run(settings, command)
-        decision = journal.decisions(problem.name, limit=1)[0]
+        decision = commands.monitored(settings, LOG, journal, problem.name)
         note(f"{decision.action}. {decision.reason}")
         return decision
-
-
-def _run(settings: Settings, command: list[str], note: Callable[[str], None] = lambda _: None) -> str:
-    """Run a command of the project with the demo's settings; what it says goes to a file, how training goes to `note`.
-
-    Returns its standard output.
-    """
-    variables = environment(settings)
-    if stack.status(settings).get("prefect-server") != "RUNNING":
-        del variables["PREFECT_API_URL"]  # a flow then uses a server of its own
-    last: list[str] = []
-    with (settings.home / "demo.log").open("a", encoding="utf-8") as log, tempfile.TemporaryFile("w+") as out:
-        log.write(f"$ {' '.join(command)}\n")
-        running = subprocess.Popen(command, env=variables, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True)
-        assert running.stderr is not None
-        for line in running.stderr:
-            log.write(line)
-            last = [*last[-40:], line]
-            if "validation_accuracy" in line:
-                note(line.split(" - ", 1)[1].strip())
-        status = running.wait()
-        out.seek(0)
-        said = out.read()
-        log.write(said)
-    if status != 0:
-        print("".join(last), file=sys.stderr)
-        raise subprocess.CalledProcessError(status, command)
-    return said
 
 
 def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note: Callable[[str], None]) -> Pointer:
@@ -241,44 +208,12 @@ def _wait_for_champion(journal: Journal, problem: Problem, before: Pointer, note
     raise MenagerieError(f"no new champion within {PATIENCE:g} s; see the logs of worker and flows")
 
 
-def _wait_served(url: str, pointer: Pointer) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        model = httpx.get(f"{url}/model", trust_env=False).json().get("model", {})
-        if model.get("version") == _version(pointer):
-            return
-        time.sleep(0.2)
-    raise MenagerieError(f"the service did not take up version {_version(pointer)} within a minute")
-
-
-def _wait_ready(url: str) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if httpx.get(f"{url}/readyz", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise MenagerieError("the service has no model a minute after its start")
-
-
 def _pointer(journal: Journal, problem: Problem) -> Pointer:
     return journal.pointer(problem.name)
 
 
 def _version(pointer: Pointer) -> str | None:
     return pointer.champion.version if pointer.champion else None
-
-
-def _set_aside(settings: Settings, say: Timeline) -> None:
-    """A demo starts from nothing; what an earlier one (or you) made is kept beside."""
-    stack.down(settings)
-    if (settings.home / "journal.db").exists():
-        aside = settings.home.with_name(f"{settings.home.name}.{time.strftime('%Y%m%dT%H%M%S')}")
-        settings.home.rename(aside)
-        say.tell(f"{settings.home.name} held an earlier journal: moved to {aside.name}")
-    settings.home.mkdir(parents=True, exist_ok=True)
 
 
 def _show_where(settings: Settings, problem: Problem, url: str) -> None:

@@ -28,10 +28,11 @@ class Timeline:
         """Announce a step; gives a function for notes below it."""
         self.tell(title)
         began = time.monotonic()
-        yield self._note
-        self._note(f"{time.monotonic() - began:.1f} s")
+        yield self.note
+        self.note(f"{time.monotonic() - began:.1f} s")
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """A line below the step under way."""
         print(textwrap.fill(text, 110, initial_indent=" " * 9, subsequent_indent=" " * 9), flush=True)
 
     def _clock(self) -> str:

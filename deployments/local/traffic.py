@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,24 +15,44 @@ Sample = tuple[bytes, str]
 """Bytes of a picture and its true label."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """A prediction that was given, and whether it was right. `at` is when it came, in seconds of `time.time`."""
+
+    id: str
+    truth: str
+    right: bool
+    version: str
+    variant: str
+    at: float
+
+
 @dataclass
 class Tally:
-    """What came of some requests."""
+    """What came of some requests, in the order in which they were answered."""
 
-    ids: list[tuple[str, str]] = field(default_factory=list)  # prediction id, true label
-    right: int = 0
+    answers: list[Answer] = field(default_factory=list)
     failed: int = 0
-    versions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[tuple[str, str]]:
+        """Prediction id and true label of each answer."""
+        return [(one.id, one.truth) for one in self.answers]
 
     @property
     def answered(self) -> int:
         """Requests that got a prediction."""
-        return len(self.ids)
+        return len(self.answers)
 
     @property
     def accuracy(self) -> float:
         """The share of answers that were right."""
-        return self.right / max(1, self.answered)
+        return sum(one.right for one in self.answers) / max(1, self.answered)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """How many answers each version gave."""
+        return dict(Counter(one.version for one in self.answers))
 
 
 def send(url: str, samples: Sequence[Sample], connections: int = 8) -> Tally:
@@ -61,10 +82,11 @@ async def _predict(client: httpx.AsyncClient, raw: bytes, label: str, tally: Tal
         tally.failed += 1
         return
     body = answer.json()
-    tally.ids.append((body["prediction_id"], label))
-    tally.right += body["label"] == label
-    version = body["model"]["version"]
-    tally.versions[version] = tally.versions.get(version, 0) + 1
+    model = body["model"]
+    right = body["label"] == label
+    tally.answers.append(
+        Answer(body["prediction_id"], label, right, model["version"], model["variant"], at=time.time())
+    )
 
 
 def label(url: str, truths: Sequence[tuple[str, str]], labeller: str) -> int:
@@ -78,11 +100,20 @@ def label(url: str, truths: Sequence[tuple[str, str]], labeller: str) -> int:
 
 
 class Background:
-    """A steady trickle of requests in a thread, to notice any that fails while models change."""
+    """A steady trickle of requests in a thread, to notice any that fails while models change.
 
-    def __init__(self, url: str, samples: Callable[[], Iterator[Sample]], per_second: float = 5.0) -> None:
-        self.tally = Tally()
-        self._url, self._samples, self._pause = url, samples, 1 / per_second
+    Args:
+        url: Of the service.
+        samples: What to send; begun anew each time that the trickle is.
+        per_second: At most so many requests; may be changed while it runs.
+        connections: Requests under way at once, at most.
+    """
+
+    def __init__(
+        self, url: str, samples: Callable[[], Iterator[Sample]], per_second: float = 5.0, connections: int = 1
+    ) -> None:
+        self.tally, self.per_second = Tally(), per_second
+        self._url, self._samples, self._connections = url, samples, connections
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -98,10 +129,16 @@ class Background:
         asyncio.run(self._trickle())
 
     async def _trickle(self) -> None:
+        waiting = self._samples()
         async with httpx.AsyncClient(base_url=self._url, timeout=60, trust_env=False) as client:
-            for raw, truth in self._samples():
-                if self._stop.is_set():
-                    return
-                began = time.monotonic()
-                await _predict(client, raw, truth, self.tally)
-                await asyncio.sleep(max(0.0, self._pause - (time.monotonic() - began)))
+            await asyncio.gather(*(self._work(client, waiting) for _ in range(self._connections)))
+
+    async def _work(self, client: httpx.AsyncClient, waiting: Iterator[Sample]) -> None:
+        """Each connection has its share of the rate."""
+        for raw, truth in waiting:
+            if self._stop.is_set():
+                return
+            began = time.monotonic()
+            await _predict(client, raw, truth, self.tally)
+            pause = self._connections / self.per_second
+            await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))

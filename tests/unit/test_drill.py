@@ -1,0 +1,227 @@
+"""What a drill is made of: its problem, its world, its bad version, and how each step is held to what it promises."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deployments.local import drill, drill_steps
+from deployments.local import drill_checks as check
+from deployments.local.drill_bad import mislabelled
+from deployments.local.drill_checks import DrillError
+from deployments.local.drill_problem import COOLDOWN_MINUTES, WINDOW, derive, to_toml
+from deployments.local.drill_world import World, WorldEnds, enlarge, night_vision, unseen_pets, world_of
+from menagerie.data import prepare
+from menagerie.data.photos import pets
+from menagerie.data.sketches import jpeg
+from menagerie.errors import ConfigurationError
+from menagerie.problems import Canary, PetsSource, load_problem
+from menagerie.records import Check, Decision, ModelRef, Pointer, PointerMove, Verdict, now
+from menagerie.settings import get_settings
+from tests import tiny
+
+OLD, NEW, BAD = (ModelRef(number, number * 64) for number in "123")
+CANARY = Canary(use=True)
+
+
+@pytest.fixture
+def problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MENAGERIE_PROBLEMS_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    return tmp_path
+
+
+def decision(action: str = "nothing", *, alarm: bool = False, **figures: float | bool) -> Decision:
+    return Decision("p", action, "a reason", figures={"sufficient": True, **figures}, alarm=alarm)  # type: ignore[arg-type]
+
+
+def moves(*pointers: Pointer, who: str = "canary") -> list[PointerMove]:
+    """Given oldest first, as they happen; newest first, as a history is."""
+    return [PointerMove(pointer, now(), who, "a reason") for pointer in reversed(pointers)]
+
+
+def verdict(challenger: ModelRef, *, passed: bool) -> Verdict:
+    return Verdict("p", challenger, OLD, (Check("golden accuracy", passed, 0.1, 0.9),))
+
+
+@pytest.mark.parametrize("name", ["sketches", "pets"])
+def test_the_drills_own_problem_is_the_shipped_one_but_for_what_makes_it_short(name: str, problems: Path):
+    shipped, own = load_problem(name), load_problem(derive(name, problems))
+    assert own.name == f"{name}-drill"
+    assert own.canary.use and own.canary.requests == 50
+    assert own.drift.window <= WINDOW and own.policy.cooldown_minutes >= COOLDOWN_MINUTES
+    changed = {"name", "source", "drift", "policy", "canary"}
+    assert own.model_dump(exclude=changed) == shipped.model_dump(exclude=changed)
+    assert own.drift.harm == shipped.drift.harm and own.drift.false_alarm_rate == shipped.drift.false_alarm_rate
+    assert own.policy.min_labels == shipped.policy.min_labels
+    assert own.canary.steps == shipped.canary.steps
+
+
+def test_a_small_problem_keeps_its_own_short_window(problems: Path):
+    own = load_problem(derive(tiny.write_sketches(problems), problems))
+    assert (own.drift.window, own.drift.min_window) == (150, 20)
+
+
+def test_what_is_written_is_toml_that_says_the_same():
+    tables = {"name": "x", "classes": ["a", 'b"'], "drift": {"window": 20, "harm": 0.03}, "canary": {"use": True}}
+    assert tomllib.loads(to_toml(tables)) == tables
+
+
+def test_no_picture_of_the_world_comes_twice_and_each_has_its_truth():
+    world = world_of(load_problem("sketches"))
+    taken = world.take(12) + world.take(12, shifted=1.0) + world.take(8, shifted=0.5)
+    assert len({raw for raw, _ in taken}) == 32
+    assert [label for _, label in taken] == [jpeg(90210, index)[1] for index in range(32)]
+
+
+def test_a_share_of_the_world_is_shifted_evenly():
+    world = World(lambda index, shifted: (b"night" if shifted else b"day", str(index)))
+    lights = [raw == b"night" for raw, _ in world.take(100, shifted=0.3)]
+    assert sum(lights) == 30
+    assert max(np.diff(np.flatnonzero(lights))) <= 4
+
+
+def test_a_world_of_few_pictures_ends():
+    world = World(lambda index, shifted: (b"", ""), scenes=3)
+    world.take(3)
+    with pytest.raises(WorldEnds, match="picture 4 of a world of 3"):
+        world.take(1)
+
+
+def test_the_drill_knows_no_world_of_a_table(problems: Path):
+    with pytest.raises(ConfigurationError, match="knows no world for the source table"):
+        world_of(load_problem(tiny.write_table(problems)))
+
+
+def test_the_new_camera_has_more_pixels_of_the_same_scene():
+    raw, _ = jpeg(1, 2)
+    small, large = (Image.open(io.BytesIO(one)) for one in (raw, enlarge(raw)))
+    assert large.size == (120, 120)
+    again = np.asarray(large.resize(small.size), np.float64)
+    assert np.abs(again - np.asarray(small, np.float64)).mean() < 4
+
+
+def test_at_night_photos_are_green_and_dim_and_the_same_each_time():
+    photo = np.full((40, 60, 3), 200, np.uint8)
+    seen = night_vision(photo, 7)
+    red, green, blue = seen.reshape(-1, 3).mean(axis=0)
+    assert green > 2 * max(red, blue) and green < 100
+    assert (seen == night_vision(photo, 7)).all() and (seen != night_vision(photo, 8)).any()
+
+
+def test_the_unseen_pets_are_enough_for_the_longest_drill(shared: Path, problems: Path):
+    problem = load_problem(derive("pets", problems))
+    assert isinstance(problem.source, PetsSource)
+    unseen = unseen_pets(problem.source.limit)
+    assert not {pet.path for pet in unseen} & {pet.path for pet in pets(problem.source.limit)}
+    window, labels = problem.drift.window, drill_steps.LABELS_MOST
+    shifted = max(int(drill_steps.AMPLE * labels), window + drill_steps.BATCH)
+    longest = 4 * window + shifted + drill_steps.AFTER + drill_steps.CIRCLING
+    assert len(unseen) >= longest
+
+
+def test_the_bad_version_learns_wrong_labels_and_is_judged_on_right_ones(problems: Path):
+    right = prepare(load_problem(tiny.write_sketches(problems, count=80)))
+    wrong = mislabelled(right)
+    for before, after in zip(right.manifest.rows, wrong.manifest.rows, strict=True):
+        assert (before.label == after.label) == (before.split == "golden"), before
+    assert wrong.manifest.fingerprint != right.manifest.fingerprint
+
+
+def test_quiet_is_a_comparison_without_an_alarm():
+    check.quiet(decision())
+    with pytest.raises(DrillError, match="expected: no alarm; found: ask-for-labels"):
+        check.quiet(decision("ask-for-labels", alarm=True))
+    with pytest.raises(DrillError, match="large enough"):
+        check.quiet(decision(sufficient=False))
+
+
+@pytest.mark.parametrize(
+    ("during", "estimated", "expected"),
+    [(0.94, 0.2, "a loss of at least"), (0.5, 0.01, "an estimated loss"), (0.5, None, "an estimated loss")],
+)
+def test_a_loss_must_be_there_and_be_estimated(during: float, estimated: float | None, expected: str):
+    check.lost(0.95, 0.5, decision(alarm=True, estimated_loss=0.2), 0.03)
+    figures = {} if estimated is None else {"estimated_loss": estimated}
+    with pytest.raises(DrillError, match=expected):
+        check.lost(0.95, during, decision(alarm=True, **figures), 0.03)
+
+
+def test_the_queue_must_be_full_and_partly_random():
+    check.queued([{"at_random": True}, {"at_random": False}], 2)
+    with pytest.raises(DrillError, match="3 pictures in the review queue; found: 2"):
+        check.queued([{"at_random": True}, {"at_random": False}], 3)
+    with pytest.raises(DrillError, match="random share"):
+        check.queued([{"at_random": False}], 1)
+
+
+def test_every_label_must_be_taken():
+    check.taken({"taken": 2, "results": [{"status": "added"}, {"status": "same"}]}, 2)
+    with pytest.raises(DrillError, match=r"2 labels taken; found: 1; refused: .*place"):
+        check.taken({"taken": 1, "results": [{"status": "added"}, {"status": "refused", "place": 1}]}, 2)
+
+
+def climb(*steps: tuple[str, int]) -> list[PointerMove]:
+    start = Pointer("p", 1, champion=OLD)
+    shares = [replace(start, challenger=NEW, mode=mode, percent=percent) for mode, percent in steps]  # type: ignore[arg-type]
+    return moves(start, replace(start, challenger=NEW), *shares, replace(start, champion=NEW, previous=OLD))
+
+
+def test_a_new_version_climbs_every_step_of_the_canary():
+    check.climbed(climb(("shadow", 50), ("split", 5), ("split", 25), ("split", 50)), CANARY, NEW)
+    with pytest.raises(DrillError, match="the canary's steps"):
+        check.climbed(climb(("shadow", 50), ("split", 25), ("split", 50)), CANARY, NEW)
+    with pytest.raises(DrillError, match=r"the canary's steps .* found: \[\]"):
+        check.climbed(climb(), CANARY, NEW)
+    with pytest.raises(DrillError, match="version 2 as champion; found: version 1"):
+        check.climbed(climb(("shadow", 50), ("split", 5), ("split", 25), ("split", 50))[1:], CANARY, NEW)
+
+
+def test_half_of_what_was_lost_must_be_regained():
+    check.regained(0.95, 0.45, 0.71)
+    with pytest.raises(DrillError, match=r"at least 0\.700 by the new version; found: 0\.690"):
+        check.regained(0.95, 0.45, 0.69)
+
+
+def test_a_harmless_shift_is_a_notice():
+    check.noticed(decision("notice"))
+    for other in (decision("nothing"), decision("ask-for-labels", alarm=True)):
+        with pytest.raises(DrillError):
+            check.noticed(other)
+
+
+def test_a_bad_challenger_is_refused_and_changes_nothing():
+    serving = Pointer("p", 3, champion=NEW, previous=OLD)
+    check.refused([verdict(NEW, passed=True), verdict(BAD, passed=False)], BAD, NEW, serving)
+    with pytest.raises(DrillError, match="refused by the gate"):
+        check.refused([verdict(BAD, passed=True)], BAD, NEW, serving)
+    with pytest.raises(DrillError, match="a verdict about version 3; found: those about 2"):
+        check.refused([verdict(NEW, passed=False)], BAD, NEW, serving)
+    with pytest.raises(DrillError, match="version 2 still champion; found: version 3"):
+        check.refused([verdict(BAD, passed=False)], BAD, NEW, replace(serving, champion=BAD))
+
+
+def test_a_rollback_counts_where_nobody_asked_for_it():
+    forced, back = Pointer("p", 4, champion=BAD, previous=NEW), Pointer("p", 5, champion=NEW, previous=BAD)
+    check.rolled_back(moves(forced, back, who="check"), NEW)
+    with pytest.raises(DrillError, match="version 2 again; found: version 3"):
+        check.rolled_back(moves(forced, who="check"), NEW)
+    with pytest.raises(DrillError, match="nobody asked for"):
+        check.rolled_back(moves(forced, back, who=check.BY_MISTAKE), NEW)
+
+
+def test_one_failed_request_fails_the_drill():
+    check.none_failed(0)
+    with pytest.raises(DrillError, match="no failed request; found: 1"):
+        check.none_failed(1)
+
+
+def test_a_problem_without_a_world_is_refused_before_anything_runs(problems: Path, capsys: pytest.CaptureFixture[str]):
+    assert drill.main(["--problem", tiny.write_table(problems)]) == 2
+    assert "knows no world" in capsys.readouterr().err
