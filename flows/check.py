@@ -45,10 +45,7 @@ def look(problem: Problem) -> str:
     journal, quorum = open_journal(), get_settings().quorum
     champion, artefact = champion_of(problem)
     excluded = set_aside(journal, problem.name)
-    window = journal.window(
-        problem.name, champion.fingerprint, limit=problem.drift.window, quorum=quorum, excluded=excluded
-    )
-    situation = gather(problem, champion, artefact, journal, window, quorum=quorum, excluded=excluded)
+    situation = gather(problem, champion, artefact, journal, quorum=quorum, excluded=excluded)
     decision = decide(situation, problem.drift, problem.policy)
     get_run_logger().info("%s: %s. %s", problem.name, decision.action, decision.reason)
     if is_news(decision, journal.decisions(problem.name, limit=LOOK_BACK)):

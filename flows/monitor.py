@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -120,18 +122,23 @@ def conclude(
     """What the policy decides, with the figures that it and a later look need. Where a test of Evidently says something
     else than ours, the reason says so."""
     estimate = seen.estimate
-    unrepeated = seen.estimate if seen.compared is seen.window else None
+    reference, copies = seen.artefact.reference(), seen.artefact.copies()
+
+    def chances_of(window: Window) -> NDArray[np.floating] | None:
+        found = estimate_accuracy(reference, window, copies)
+        return found.chances if found else None
+
     situation = gather(
         problem,
         seen.champion,
         seen.artefact,
         journal,
-        seen.window,
         drift=seen.result,
         estimated_loss=estimate.loss if estimate else None,
         estimated_loss_low=estimate.loss_low if estimate else None,
         estimated_loss_high=estimate.loss_high if estimate else None,
-        calibrated=unrepeated.chances if unrepeated else None,
+        estimated_loss_noise=estimate.noise if estimate else None,
+        chances_of=chances_of,
         **voices,
     )
     decision = decide(situation, problem.drift, problem.policy)

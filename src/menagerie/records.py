@@ -160,7 +160,8 @@ class Feedback:
 @dataclass(frozen=True, eq=False)
 class Window:
     """Predictions of one problem, oldest first, of one artefact if one was asked for; `labels` holds the label that
-    counts, or None. What is not given of the later fields is unknown: NaN, no client, and nothing was left out."""
+    counts, or None. What is not given of the later fields is unknown: NaN, no client, no label at random, and nothing
+    was left out."""
 
     ids: list[str]
     inputs: list[str]  # sha256 of the input as received
@@ -172,6 +173,7 @@ class Window:
     probabilities: NDArray[np.float32]  # [n, classes]
     unlikeness: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))  # [n]
     clients: list[str] = field(default_factory=list)  # hashed
+    drawn: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))  # `at_random`, by a trusted label [n]
     first: datetime | None = None  # when the earliest and the latest of them were made
     last: datetime | None = None
     total: int = 0  # how many matched before some were drawn of them
@@ -180,6 +182,8 @@ class Window:
         rows = len(self)
         if not len(self.unlikeness):
             object.__setattr__(self, "unlikeness", np.full(rows, np.nan, np.float32))
+        if not len(self.drawn):
+            object.__setattr__(self, "drawn", np.zeros(rows, bool))
         object.__setattr__(self, "clients", self.clients or [""] * rows)
         object.__setattr__(self, "total", self.total or rows)
 

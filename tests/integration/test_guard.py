@@ -110,8 +110,7 @@ def test_a_bad_promotion_is_taken_back_and_stays_so(problems_dir: Path, home: Pa
     assert check(name) != {name: "rollback"}, "what was gone back to is not judged again"
     assert channel.pointer(name).champion == good
     restored = channel.fetch(good.fingerprint, home / "cache" / "artefacts")
-    window = open_journal().window(name, good.fingerprint, limit=100)
-    found = gather(problem, good, restored, open_journal(), window, quorum=2)
+    found = gather(problem, good, restored, open_journal(), quorum=2)
     assert found.new_labels == 100, "those of the failed version count too"
 
     told = trace_back(f"{bad.version}-12-0")
@@ -155,8 +154,7 @@ def test_a_world_that_moved_raises_an_alarm_that_stands(promoted: tuple[Problem,
     assert (alarm.action, alarm.alarm) == ("ask-for-labels", True)
     assert "deviations from chance" in alarm.reason
     artefact = open_channel().fetch(new.fingerprint, get_settings().home / "cache" / "artefacts")
-    window = open_journal().window(problem.name, new.fingerprint, limit=100)
-    assert gather(problem, new, artefact, open_journal(), window, quorum=2).standing_alarm
+    assert gather(problem, new, artefact, open_journal(), quorum=2).standing_alarm
 
 
 def test_each_look_is_kept_and_taken_once(promoted: tuple[Problem, ModelRef, ModelRef]):

@@ -150,6 +150,7 @@ class Journal:
         since: datetime | None = None,
         until: datetime | None = None,
         sample: int | None = None,
+        labelled: bool = False,
         excluded: Collection[str] = (),
     ) -> Window:
         """Predictions by count, by time or both, oldest first in the order they were journaled.
@@ -164,10 +165,11 @@ class Journal:
             client: hashed.
             since: made from then on; `until`: before. Both with a zone.
             sample: rows at most (default: `windows.MOST`), drawn in equal steps; `Window.total` tells of how many.
+            labelled: only those that somebody trusted or a quorum labelled. Few, and found from their labels.
         """
         asked = windows.Asked(problem, fingerprint, version, variant, client, since, until)
         with self._database.reading() as connection:
-            return windows.window(connection, asked, limit, sample, quorum, excluded)
+            return windows.window(connection, asked, limit, sample, quorum, excluded, labelled=labelled)
 
     def series(
         self,

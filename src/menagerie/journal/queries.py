@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, or_, select
 
 from menagerie.journal.codec import from_row
 from menagerie.journal.labels import Labelled, Standing, standing_label
@@ -64,6 +64,16 @@ def spoken_of(matching: ColumnElement[bool]) -> Select[tuple[str]]:
     """The ids of those of the predictions that have feedback, once for each. Feedback leads, not predictions: there
     is far less of it."""
     return select(feedback.c.prediction_id).where(_about(matching))
+
+
+def may_count(matching: ColumnElement[bool], quorum: int, excluded: Collection[str]) -> Select[tuple[str]]:
+    """The ids of those of the predictions that somebody trusted has labelled, or a quorum of clients: where these
+    differ, no label counts."""
+    voices = feedback.c
+    trusted = func.sum(case((voices.trusted.is_(True), 1), else_=0))
+    heard = or_(voices.trusted.is_(True), voices.client.not_in(list(excluded)))
+    enough = or_(trusted > 0, func.count(voices.client.distinct()) >= quorum)
+    return spoken_of(matching).where(heard).group_by(voices.prediction_id).having(enough)
 
 
 def standing(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, select
 
 from menagerie.journal.codec import VECTORS, matrix
+from menagerie.journal.labels import Standing
 from menagerie.journal.predictions import answered
-from menagerie.journal.queries import standing
+from menagerie.journal.queries import may_count, standing
 from menagerie.journal.schema import predictions
 from menagerie.records import Window
 
@@ -54,30 +55,44 @@ def matching(connection: Connection, asked: Asked) -> ColumnElement[bool]:
 
 
 def window(
-    connection: Connection, asked: Asked, limit: int | None, sample: int | None, quorum: int, excluded: Collection[str]
+    connection: Connection,
+    asked: Asked,
+    limit: int | None,
+    sample: int | None,
+    quorum: int,
+    excluded: Collection[str],
+    *,
+    labelled: bool = False,
 ) -> Window:
     """The newest `limit` of them, at most `sample` (`MOST`) drawn evenly, oldest first in the order they were
-    journaled."""
-    numbers, total = _picked(connection, asked, limit, MOST if sample is None else sample)
+    journaled; only those that may be `labelled`, where that is asked for."""
+    matched = matching(connection, asked)
+    if labelled:
+        matched = predictions.c.id.in_(may_count(matched, quorum, excluded))
+    numbers, total = _picked(connection, matched, limit, MOST if sample is None else sample)
     rows: list[Row[Any]] = []
-    labels: list[str | None] = []
+    said: list[Standing | None] = []
     for first in range(0, len(numbers), ROWS):
         found = _rows(connection, numbers[first : first + ROWS])
         counting = standing(connection, [row.id for row in found], quorum, excluded)
-        labels += [counting[row.id].label if row.id in counting else None for row in found]
+        said += [counting.get(row.id) for row in found]
         rows += found
     times = [row.at for row in rows]
     return Window(
         ids=[row.id for row in rows],
         inputs=[row.input_sha256 for row in rows],
         predicted=[row.label for row in rows],
-        labels=labels,
+        labels=[one.label if one else None for one in said],
         at_random=np.array([row.at_random for row in rows], bool),
         statistics=matrix([row.statistics for row in rows], "statistics"),
         embeddings=matrix([row.embedding for row in rows], "embedding"),
         probabilities=matrix([row.probabilities for row in rows], "probabilities"),
         unlikeness=scores([row.unlikeness for row in rows]),
         clients=[row.client for row in rows],
+        # What a visitor chose to say something of is no random draw, whatever the input is.
+        drawn=np.array(
+            [row.at_random and one is not None and one.trusted for row, one in zip(rows, said, strict=True)], bool
+        ),
         first=min(times, default=None),
         last=max(times, default=None),
         total=total,
@@ -89,10 +104,12 @@ def scores(stored: Sequence[float | None]) -> NDArray[np.float32]:
     return np.array([np.nan if one is None else one for one in stored], np.float32)
 
 
-def _picked(connection: Connection, asked: Asked, limit: int | None, most: int) -> tuple[list[int], int]:
+def _picked(
+    connection: Connection, matched: ColumnElement[bool], limit: int | None, most: int
+) -> tuple[list[int], int]:
     """The numbers of at most so many of the newest `limit`, evenly spaced with the newest among them; and how many
     there were. The database counts them, so that no more than these come over."""
-    newest = select(predictions.c.seq).where(matching(connection, asked))
+    newest = select(predictions.c.seq).where(matched)
     if limit is not None:
         newest = newest.order_by(predictions.c.seq.desc()).limit(limit)
     found = newest.subquery()

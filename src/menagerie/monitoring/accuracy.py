@@ -1,16 +1,17 @@
 """How right the champion is, from the labels there are, corrected for how their inputs came to be labelled.
 
 Labels are mostly asked for where the model is unsure, so the plain share of right answers among them says too little.
-Where enough inputs were labelled at random, every answer of the window counts with its estimated chance of being
+Where enough inputs were labelled at random, every answer of the traffic counts with its estimated chance of being
 right, and the labels drawn at random correct that estimate: prediction-powered inference (Angelopoulos et al., Science
-2023). With fewer, all labels count, within strata of alike confidence that weigh what they weigh in the window
+2023). With fewer, all labels count, within strata of alike confidence that weigh what they weigh in the traffic
 (post-stratification): right where labels were asked for by confidence alone, nearly so otherwise. Where the labels
-are all of unsure answers, nothing can be said of the sure ones, and nothing is.
+are nearly all of unsure answers, nothing can be said of the sure ones, and nothing is.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,17 +21,19 @@ from numpy.typing import NDArray
 from menagerie.records import Window
 
 LEAST = 20  # labels that an estimate needs
-STRATUM = 10  # labels that a stratum holds at least
-SUREST = 3  # labels that must lie in the surer half of the window, to speak for it
+STRATUM = 10  # labels that a stratum holds at least, and that the surer half of the traffic must have
+PARTS = 20  # equal parts of the traffic by confidence, which strata are put together of
 Z = 1.959964  # of 95 %
 
+Floats = NDArray[np.float64]
+Chances = Callable[[Window], NDArray[np.floating] | None]
 Method = Literal["prediction-powered", "stratified", "too few labels"]
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """Accuracy with its 95 % interval, shares of 1; `value` is None where the labels do not tell. `labelled` counts
-    all labels of the window, `random` those of inputs drawn at random."""
+    all labels, `random` those of inputs drawn at random."""
 
     value: float | None
     low: float
@@ -40,62 +43,85 @@ class Accuracy:
     method: Method
 
 
-def labelled_accuracy(window: Window, calibrated: NDArray[np.floating] | None = None) -> Accuracy:
-    """Accuracy of the champion where the window came from; "none of these" counts as a wrong answer.
+def labelled_accuracy(labelled: Window, traffic: Window | None = None, chances_of: Chances | None = None) -> Accuracy:
+    """Accuracy of a model over its traffic; "none of these" counts as a wrong answer.
 
     Args:
-        window: Predictions of one model, with the labels that count.
-        calibrated: The estimated chance that each answer is right, [n]; however wrong it is, the interval holds, and
-            the better it is the narrower. None, or not finite: the labels alone count.
+        labelled: Predictions of the model with the labels that count; those without one are passed over.
+        traffic: An even sample of all its predictions of that time; None: `labelled` holds them all.
+        chances_of: Estimates for a window the chance that each answer is right, [n]; however wrong it is, the interval
+            holds, and the better it is the narrower. None, or not finite: the labels alone count.
     """
-    said = np.array([label is not None for label in window.labels], bool)
-    right = np.array([a == b for a, b in zip(window.labels, window.predicted, strict=True)], np.float64)
-    random = said & window.at_random
+    traffic = labelled if traffic is None else traffic
+    said = np.array([label is not None for label in labelled.labels], bool)
+    right = np.array([a == b for a, b in zip(labelled.labels, labelled.predicted, strict=True)], np.float64)
+    random = said & labelled.drawn
     counts = int(said.sum()), int(random.sum())
-    chances = np.zeros(len(window))
-    if calibrated is not None and np.isfinite(calibrated).all():
-        chances = np.asarray(calibrated, np.float64)
     if counts[1] >= LEAST:
-        found = _estimate(right, chances, random, np.zeros(len(window), np.intp))
+        foreseen, chances = _chances(chances_of, labelled, traffic)
+        one, everywhere = np.zeros(counts[1], np.intp), np.zeros(len(traffic), np.intp)
+        found = _estimate(right[random], foreseen[random], one, chances, everywhere)
         return Accuracy(*found, *counts, "prediction-powered")
-    confidence = window.probabilities.max(axis=1, initial=0)
-    if counts[0] >= LEAST and (confidence[said] >= np.median(confidence)).sum() >= SUREST:
-        found = _estimate(right, chances, said, _strata(confidence, said))
+    told, asked = _confidence(traffic), _confidence(labelled)[said]
+    if counts[0] >= LEAST and (asked >= np.median(told)).sum() >= STRATUM:
+        cuts = _cuts(asked, told)
+        strata, places = (np.searchsorted(cuts, one, side="right") for one in (asked, told))
+        found = _estimate(right[said], np.zeros(len(asked)), strata, np.zeros(len(told)), places)
         return Accuracy(*found, *counts, "stratified")
     return Accuracy(None, 0.0, 1.0, *counts, "too few labels")
 
 
+def _chances(chances_of: Chances | None, *windows: Window) -> list[Floats]:
+    """Of the answers of each window, [n]; zeros where they are not known of all."""
+    found = [chances_of(one) for one in windows] if chances_of else [None]
+    known = [np.asarray(one, np.float64) for one in found if one is not None and np.isfinite(one).all()]
+    return known if len(known) == len(windows) else [np.zeros(len(one)) for one in windows]
+
+
+def _confidence(window: Window) -> Floats:
+    """Of each answer [n]; where the model gave no number it is as unsure as can be."""
+    highest: Floats = np.nan_to_num(window.probabilities.max(axis=1, initial=0).astype(np.float64), nan=0.0)
+    return highest
+
+
 def _estimate(
-    right: NDArray[np.float64], chances: NDArray[np.float64], known: NDArray[np.bool_], strata: NDArray[np.intp]
+    right: Floats, foreseen: Floats, strata: NDArray[np.intp], chances: Floats, places: NDArray[np.intp]
 ) -> tuple[float, float, float]:
-    """Value and interval: in each stratum the mean chance, corrected by the mean error of the chances where the truth
-    is `known`.
+    """Value and interval: the mean chance in the traffic, corrected in each stratum by the mean error of the chances
+    where the truth is known.
 
     The interval is Wilson's, for as many labels as would tell as much alone: near 1 and with few errors the usual one
-    is far too narrow. Errors that `chances` foresaw are told by fewer labels.
+    is far too narrow. Errors that the chances foresaw are told by fewer labels.
+
+    Args:
+        right: Whether each answer was, where that is known, [k].
+        foreseen: The chance that it would be, [k].
+        strata: Of these answers, [k]; none is empty.
+        chances: That each answer of the traffic is right, [n].
+        places: The stratum of each, [n].
     """
-    shares = np.bincount(strata) / len(strata)
-    labels = np.bincount(strata[known], minlength=len(shares))
+    labels = np.bincount(strata)
+    shares = np.bincount(places, minlength=len(labels)) / len(places)
 
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mean(values: Floats) -> Floats:
         """Of each stratum, over what is known [strata]."""
-        return np.bincount(strata[known], weights=values[known], minlength=len(shares)) / labels
+        return np.bincount(strata, weights=values) / labels
 
-    errors = right - chances
-    value = float(chances.mean() + shares @ mean(errors))
-    left = _spread(errors[known], mean(errors)[strata[known]])
-    whole = _spread(right[known], mean(right)[strata[known]])
+    errors = right - foreseen
+    corrected = chances + mean(errors)[places]
+    left = _spread(errors, mean(errors)[strata])
+    whole = _spread(right, mean(right)[strata])
     unforeseen = (left + 1) / (whole + 1)  # one error more on both sides: with none at all, nothing was foreseen
     smooth = (mean(right) * labels + 1) / (labels + 2)
     plain = float(shares**2 @ (smooth * (1 - smooth) / labels))
     middle = float(shares @ smooth)
-    low, high = _wilson(min(max(value, 0.0), 1.0), middle * (1 - middle) / (plain * unforeseen))
-    drawn = Z * float(chances.std()) / len(chances) ** 0.5  # the window is a sample as well
-    value = min(max(value, 0.0), 1.0)
+    value = min(max(float(corrected.mean()), 0.0), 1.0)
+    low, high = _wilson(value, middle * (1 - middle) / (plain * unforeseen))
+    drawn = Z * float(corrected.std()) / len(corrected) ** 0.5  # the traffic is a sample as well
     return value, max(0.0, value - math.hypot(value - low, drawn)), min(1.0, value + math.hypot(high - value, drawn))
 
 
-def _spread(values: NDArray[np.float64], means: NDArray[np.float64]) -> float:
+def _spread(values: Floats, means: Floats) -> float:
     return float(((values - means) ** 2).sum())
 
 
@@ -107,13 +133,26 @@ def _wilson(share: float, total: float) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _strata(confidence: NDArray[np.float32], said: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """A stratum for each row [n]: neighbours in confidence, each stratum with `STRATUM` labels or more."""
-    order = np.argsort(confidence, kind="stable")
-    before: NDArray[np.intp] = np.cumsum(said[order]) - said[order]  # labels of less sure rows
-    strata = np.empty(len(order), np.intp)
-    strata[order] = np.minimum(before // STRATUM, max(int(said.sum()) // STRATUM - 1, 0))
-    return strata
+def _cuts(asked: Floats, told: Floats) -> Floats:
+    """The confidences at which strata begin, but for the lowest: equal parts of the traffic, from the surest down put
+    together until each stratum has `STRATUM` labels. What is left over above a part that has as many by itself joins
+    the surer ones: where labels are dense they were asked for, and would outnumber the few beside them."""
+    edges = np.unique(np.quantile(told, np.arange(1, PARTS) / PARTS))
+    labels = np.bincount(np.searchsorted(edges, asked, side="right"), minlength=len(edges) + 1)
+    cuts: list[float] = []
+    inside = 0
+    for part in range(len(edges), 0, -1):
+        inside += labels[part]
+        if inside >= STRATUM:
+            cuts.append(edges[part - 1])
+        elif cuts and labels[part - 1] >= STRATUM:
+            cuts[-1] = edges[part - 1]
+        else:
+            continue
+        inside = 0
+    if cuts and inside + labels[0] < STRATUM:
+        cuts.pop()
+    return np.array(cuts[::-1])
 
 
 def counted(window: Window, *, at_random: bool = False) -> tuple[int, int]:
@@ -121,7 +160,7 @@ def counted(window: Window, *, at_random: bool = False) -> tuple[int, int]:
     labelled because they were drawn at random. "None of these" counts as wrong."""
     said = [
         label == predicted
-        for label, predicted, drawn in zip(window.labels, window.predicted, window.at_random.tolist(), strict=True)
+        for label, predicted, drawn in zip(window.labels, window.predicted, window.drawn.tolist(), strict=True)
         if label is not None and (drawn or not at_random)
     ]
     return sum(said), len(said)

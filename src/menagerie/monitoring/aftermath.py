@@ -16,11 +16,11 @@ from menagerie.monitoring.accuracy import counted, labelled_accuracy
 from menagerie.monitoring.drift import SIZE_COLUMNS, compare
 from menagerie.monitoring.guard import FIRST, LEAST, LOOKS, Estimated, Evidence, Side, due_look
 from menagerie.monitoring.harm import estimate_accuracy
-from menagerie.monitoring.windows import without_repeats
+from menagerie.monitoring.windows import labelled_and_traffic, without_repeats
 from menagerie.problems import Problem
 from menagerie.records import Decision, ModelRef, PointerMove, Window
 
-MOST = max(FIRST.values()) << (LOOKS - 1)  # predictions of the new model that are looked at
+MOST = max(FIRST.values()) << (LOOKS - 1)  # predictions, and labelled ones, of the new model that are looked at
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def gather_evidence(
     quorum: int,
     excluded: Collection[str] = (),
 ) -> Evidence:
-    """What is known of both models. Of the old one its newest predictions count, as many as a drift check takes, or
-    `MOST` where these hold too few labels; of the new one the newest `MOST`. The estimate takes seconds: it is made
-    only where a look at it is due.
+    """What is known of both models. Of the old one its newest predictions and its newest labelled ones count, as many
+    as a drift check takes; of the new one `MOST`. The estimate takes seconds: it is made only where a look at it is
+    due and both have predictions enough.
 
     Args:
         problem: Whose promotion.
@@ -94,17 +94,28 @@ def gather_evidence(
         found = journal.window(problem.name, ref.fingerprint, limit=limit, quorum=quorum, excluded=excluded)
         return without_repeats(found) if problem.kind == "image" else found
 
-    new, old = window(promotion.new, MOST), window(promotion.old, problem.drift.window)
-    if _labels(old) < LEAST:
-        old = window(promotion.old, MOST)
+    def told(ref: ModelRef, limit: int) -> tuple[Window, Window]:
+        return labelled_and_traffic(journal, problem, ref.fingerprint, limit=limit, quorum=quorum, excluded=excluded)
+
+    newest = problem.drift.window
+    new, old = window(promotion.new, MOST), window(promotion.old, newest)
+    after, before = told(promotion.new, MOST), told(promotion.old, newest)
     pairs = (0, 0, 0)
     if promotion.began < promotion.at:
         fingerprints = promotion.old.fingerprint, promotion.new.fingerprint
         seen = journal.paired(problem.name, *fingerprints, since=promotion.began, quorum=quorum, excluded=excluded)
         pairs = Seen(seen).labelled_pairs
-    estimated = _labels(new) < LEAST and due_look("estimate", len(new), looked.get("estimate", 0)) is not None
-    before, after = _side(old, artefacts[promotion.old], estimated), _side(new, artefacts[promotion.new], estimated)
-    return Evidence(before, after, *pairs, lambda: inputs_moved(problem, old, new, artefacts[promotion.new]))
+    labels = counted(before[0])[1], counted(after[0])[1]
+    due = due_look("estimate", len(new), looked.get("estimate", 0)) is not None
+    estimated = due and labels[1] < LEAST and len(old) >= FIRST["estimate"]
+    # What labels say is of the time they are from.
+    inputs = (before[1], after[1]) if min(labels) >= LEAST else (old, new)
+    return Evidence(
+        _side(*before, _estimated(old, artefacts[promotion.old]) if estimated else None),
+        _side(*after, _estimated(new, artefacts[promotion.new]) if estimated else None),
+        *pairs,
+        lambda: inputs_moved(problem, *inputs, artefacts[promotion.new]),
+    )
 
 
 def inputs_moved(problem: Problem, old: Window, new: Window, artefact: Artefact) -> str | None:
@@ -134,13 +145,11 @@ def inputs_moved(problem: Problem, old: Window, new: Window, artefact: Artefact)
     return f"{worst.worst} is {worst.score:.1f} deviations from chance, above the limit of {worst.limit:.1f}"
 
 
-def _side(window: Window, artefact: Artefact, with_estimate: bool) -> Side:
-    right, drawn = counted(window, at_random=True)
-    accuracy = labelled_accuracy(window) if len(window) else None
-    estimate = estimate_accuracy(artefact.reference(), window, artefact.copies()) if with_estimate else None
-    estimated = Estimated(estimate.accuracy, estimate.low, estimate.high, len(window)) if estimate else None
-    return Side(drawn, right, accuracy, estimated)
+def _side(labelled: Window, traffic: Window, estimate: Estimated | None) -> Side:
+    right, drawn = counted(labelled, at_random=True)
+    return Side(drawn, right, labelled_accuracy(labelled, traffic), estimate)
 
 
-def _labels(window: Window) -> int:
-    return sum(label is not None for label in window.labels)
+def _estimated(window: Window, artefact: Artefact) -> Estimated | None:
+    found = estimate_accuracy(artefact.reference(), window, artefact.copies())
+    return Estimated(found.accuracy, found.low, found.high, len(window)) if found else None

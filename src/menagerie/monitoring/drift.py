@@ -203,7 +203,7 @@ def _rank_rows(columns: NDArray[np.float64], first: int) -> NDArray[np.float64]:
     return np.asarray(np.divide(rows, spread[:, None], out=np.zeros_like(rows), where=spread[:, None] > 1e-9))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _dealt(first: int, total: int, permutations: int, seed: int) -> NDArray[np.float32]:
     """Who belongs to the window [rows, permutations], as 0 and 1, in columns dealt at random."""
     members = np.repeat(np.repeat(np.array([0, 1], np.float32), [first, total - first])[:, None], permutations, axis=1)

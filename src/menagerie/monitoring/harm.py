@@ -35,8 +35,9 @@ SURE = 1.96  # standard errors of a 95 % interval
 @dataclass(frozen=True)
 class Estimate:
     """Estimated accuracy of the window's answers with a 95 % interval, 0..1, and the same of what was lost against the
-    reference (positive: the window does worse). `chances` [n] are each answer's chances of being right; NaN where the
-    model gave no number."""
+    reference (positive: the window does worse). `noise` is what chance makes of a loss that is none, 97.5 % of the time
+    at most: a larger one is surely a loss, though perhaps not of that size. `chances` [n] are each answer's chances of
+    being right; NaN where the model gave no number."""
 
     accuracy: float
     low: float
@@ -45,6 +46,7 @@ class Estimate:
     loss: float
     loss_low: float
     loss_high: float
+    noise: float
     chances: Floats
 
 
@@ -69,6 +71,7 @@ def estimate_accuracy(reference: Reference, window: Window, copies: Copies | Non
     here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2)
     there = level * (1 - level) / len(past.right)
     margin, apart = SURE * here, SURE * math.sqrt(here**2 + there)
+    noise = SURE * math.sqrt(level * (1 - level) / len(chances) + (off * LEAST) ** 2 + there)
     everywhere = np.full(len(window), np.nan)
     everywhere[finite] = chances
     loss = level - accuracy
@@ -80,6 +83,7 @@ def estimate_accuracy(reference: Reference, window: Window, copies: Copies | Non
         loss,
         loss - apart,
         loss + apart,
+        noise,
         everywhere,
     )
 

@@ -27,6 +27,7 @@ class Situation:
     estimated_loss: float | None = None  # of accuracy, by the label-free estimate, a share of 1
     estimated_loss_low: float | None = None  # its 95 % interval
     estimated_loss_high: float | None = None
+    estimated_loss_noise: float | None = None  # what chance makes of no loss at all
     standing_alarm: bool = False  # an earlier alarm that no comparison has taken back
     accuracy: Accuracy | None = None  # by labels, corrected for how inputs came to be labelled
     feedback_correct: int = 0  # the plain count of labelled predictions that were right
@@ -103,9 +104,10 @@ def _causes(situation: Situation, drift: Drift, policy: Policy) -> list[str]:
 
 
 def _harmful(situation: Situation, drift: Drift) -> bool:
-    """The estimate reaches `harm`, and its interval, where it has one, leaves out that nothing was lost."""
-    loss, low = situation.estimated_loss, situation.estimated_loss_low
-    return loss is not None and loss >= drift.harm and (low is None or low > 0)
+    """The estimate reaches `harm`, and is more than chance makes where nothing was lost. Not its own interval: that
+    grows with the loss, by how far such estimates are off, so that a large one would never be sure."""
+    loss, noise = situation.estimated_loss, situation.estimated_loss_noise
+    return loss is not None and loss >= drift.harm and (noise is None or loss > noise)
 
 
 def _held_back(situation: Situation, policy: Policy) -> str | None:
@@ -130,7 +132,7 @@ def _harmless(situation: Situation, drift: Drift) -> str:
     loss = f"The estimated loss of accuracy, {_points(situation.estimated_loss)}{_between(situation)},"
     if situation.estimated_loss < drift.harm:
         return f"{loss} is below {_points(drift.harm)}: a notice, not an alarm."
-    return f"{loss} may be none at all: a notice, not an alarm."
+    return f"{loss} is within the {_points(situation.estimated_loss_noise or 0)} of chance: a notice, not an alarm."
 
 
 def _between(situation: Situation) -> str:
@@ -161,6 +163,7 @@ def _figures(situation: Situation, drift: Drift, policy: Policy) -> dict[str, Fi
         "estimated_loss": situation.estimated_loss,
         "estimated_loss_low": situation.estimated_loss_low,
         "estimated_loss_high": situation.estimated_loss_high,
+        "estimated_loss_noise": situation.estimated_loss_noise,
         "harm": drift.harm,
         "standing_alarm": situation.standing_alarm,
         "feedback_correct": situation.feedback_correct,

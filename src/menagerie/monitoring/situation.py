@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
-import numpy as np
-from numpy.typing import NDArray
-
 from menagerie.artefact import Artefact
 from menagerie.journal import Journal
-from menagerie.monitoring.accuracy import counted, labelled_accuracy
+from menagerie.monitoring.accuracy import Chances, counted, labelled_accuracy
 from menagerie.monitoring.approval import approved_by
 from menagerie.monitoring.drift import DriftResult
 from menagerie.monitoring.policy import Situation
+from menagerie.monitoring.windows import labelled_and_traffic
 from menagerie.problems import Problem
-from menagerie.records import Decision, ModelRef, Window, now
+from menagerie.records import Decision, ModelRef, now
 
 GIVEN_UP = timedelta(hours=1)  # without a word of it: it was killed, perhaps; one too many ends at once
 LOOK_BACK = 500  # decisions; monitor makes one a day, retraining some
+LABELS = 500  # the newest, which accuracy is told by
 
 
 def gather(
@@ -26,14 +25,14 @@ def gather(
     champion: ModelRef,
     artefact: Artefact,
     journal: Journal,
-    window: Window,
     *,
     quorum: int,
     drift: DriftResult | None = None,
     estimated_loss: float | None = None,
     estimated_loss_low: float | None = None,
     estimated_loss_high: float | None = None,
-    calibrated: NDArray[np.floating] | None = None,
+    estimated_loss_noise: float | None = None,
+    chances_of: Chances | None = None,
     excluded: Collection[str] = (),
 ) -> Situation:
     """The situation of a problem's champion now.
@@ -43,13 +42,13 @@ def gather(
         champion: What serves.
         artefact: Of the champion.
         journal: Where decisions and labels are.
-        window: The champion's newest predictions.
         quorum: How many untrusted clients must agree on a label.
         drift: The comparison just made; None when this is only a look at labels.
         estimated_loss: Accuracy lost by the label-free estimate, a share of 1.
         estimated_loss_low: Of its 95 % interval.
         estimated_loss_high: Of its 95 % interval.
-        calibrated: The estimated chance that each answer of the window is right [n]; narrows what labels tell.
+        estimated_loss_noise: What chance makes of no loss at all.
+        chances_of: Estimates the chance that each answer of a window is right; narrows what labels tell.
         excluded: Clients in quarantine, whose voices do not count.
     """
     today = now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -57,7 +56,10 @@ def gather(
     decisions = journal.decisions(problem.name, limit=LOOK_BACK)
     judged = max(artefact.manifest.labels_until, _judged_until(decisions))
     labels = journal.labelled(problem.name, after=judged, quorum=quorum, excluded=excluded)
-    correct, total = counted(window)
+    spoken, traffic = labelled_and_traffic(
+        journal, problem, champion.fingerprint, limit=LABELS, quorum=quorum, excluded=excluded
+    )
+    correct, total = counted(spoken)
     trained = max([artefact.manifest.created_at, *(one.at for one in retrains[:1])])
     return Situation(
         problem=problem.name,
@@ -66,11 +68,12 @@ def gather(
         estimated_loss=estimated_loss,
         estimated_loss_low=estimated_loss_low,
         estimated_loss_high=estimated_loss_high,
+        estimated_loss_noise=estimated_loss_noise,
         standing_alarm=drift is None and alarm_stands(decisions, champion.version),
-        accuracy=labelled_accuracy(window, calibrated),
+        accuracy=labelled_accuracy(spoken, traffic, chances_of),
         feedback_correct=correct,
         feedback_total=total,
-        new_labels=sum(item.label in problem.classes for item in labels),
+        new_labels=len({one.prediction.input_sha256 for one in labels if one.label in problem.classes}),
         age_days=(now() - trained) / timedelta(days=1),
         minutes_since_retrain=(now() - retrains[0].at) / timedelta(minutes=1) if retrains else None,
         under_way=_under_way(retrains[:1], decisions),

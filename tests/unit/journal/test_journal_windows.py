@@ -236,3 +236,47 @@ def test_a_sample_compiles_for_postgresql(journal: Journal) -> None:
     written = str(sample.compile(dialect=postgresql.dialect()))
     assert "row_number() OVER (ORDER BY anon_2.seq)" in written
     assert "predictions.erased IS false" in written
+
+
+def test_the_newest_labelled_ones_however_many_came_since(journal: Journal) -> None:
+    journal.record([prediction(number) for number in range(3000)])
+    for number in (3, 7, 20, 30, 40):
+        journal.add_feedback(voice(f"p{number}", "dog", "T", trusted=True), labels=["dog"])
+    journal.erase("p40")
+    with watched(journal) as seen:
+        window = journal.window("sketches", FINGERPRINT, limit=3, labelled=True)
+    assert (window.ids, window.labels, window.total) == (["p7", "p20", "p30"], ["dog"] * 3, 3)
+    assert seen.rows <= 30
+    assert not [step for step in seen.plans(journal) if step.startswith("SCAN predictions")]
+    assert not [step for step in seen.plans(journal) if "predictions_by_" in step], "found from the feedback"
+    assert journal.window("sketches", OTHER, labelled=True).ids == []
+    assert journal.window("sketches", labelled=True, until=at(8)).ids == ["p3", "p7"]
+
+
+def test_what_cannot_count_takes_no_place_among_the_labelled(journal: Journal) -> None:
+    """Else single voices of visitors would crowd out the labels that count."""
+    journal.record([prediction(number) for number in range(8)])
+    said = {"a": (1, 2, 3, 4, 5), "b": (2, 3), "c": (3, 4)}
+    for client, numbers in said.items():
+        for number in numbers:
+            journal.add_feedback(voice(f"p{number}", "dog", client), labels=["dog"])
+    journal.add_feedback(voice("p0", "dog", "T", trusted=True), labels=["dog"])
+    assert journal.window("sketches", labelled=True).ids == ["p0", "p2", "p3", "p4"]
+    assert journal.window("sketches", labelled=True, limit=2).ids == ["p3", "p4"]
+    assert journal.window("sketches", labelled=True, quorum=3).ids == ["p0", "p3"]
+    assert journal.window("sketches", labelled=True, excluded={"b"}).ids == ["p0", "p3", "p4"]
+    assert journal.window("sketches", labelled=True, excluded={"a", "b", "c", "T"}).ids == ["p0"]
+
+
+def test_a_label_is_at_random_where_somebody_trusted_gave_it(journal: Journal) -> None:
+    """Of the others some visitor chose to say something."""
+    journal.record([prediction(number, at_random=number != 5) for number in range(6)])
+    for number in (0, 1, 5):
+        journal.add_feedback(voice(f"p{number}", "dog", "T", trusted=True), labels=["cat", "dog"])
+    for number in (1, 2):
+        for client in ("a", "b"):
+            journal.add_feedback(voice(f"p{number}", "cat", client), labels=["cat", "dog"])
+    window = journal.window("sketches")
+    assert window.labels == ["dog", "dog", "cat", None, None, "dog"]
+    assert window.drawn.tolist() == [True, True, False, False, False, False]
+    assert window.at_random.tolist() == [True] * 5 + [False], "what the queue may ask for stays what it is"

@@ -191,3 +191,17 @@ def test_the_isotonic_fit_is_the_nearest_of_all() -> None:
     knots, levels = isotonic(x, y)
     np.testing.assert_allclose(np.interp(x, knots, levels), IsotonicRegression().fit_transform(x, y), atol=1e-9)
     assert (np.diff(levels) >= 0).all()
+
+
+def test_chance_alone_seldom_makes_a_loss_above_its_noise(count: Callable[[int, int], int]) -> None:
+    repeats, above, large = count(60, 600), 0, 0
+    for seed in range(repeats):
+        rng = np.random.default_rng([9, seed])
+        reference, copies = reference_of(rng, 300), copies_of(rng, 60)
+        still = estimate_accuracy(reference, window_of(rng, 200, 0.0)[0], copies)
+        moved = estimate_accuracy(reference, window_of(rng, 200, 3.0)[0], copies)
+        assert still is not None and moved is not None
+        above += still.loss > still.noise
+        large += moved.loss > moved.noise
+    assert above <= binom.ppf(0.999, repeats, 0.025)
+    assert large == repeats

@@ -24,8 +24,9 @@ def decided(**changes: Any) -> Decision:
 
 
 HARM = {"drift": MOVED, "estimated_loss": 0.08}
-SURELY_HARM = HARM | {"estimated_loss_low": 0.01, "estimated_loss_high": 0.15}
-PERHAPS_HARM = HARM | {"estimated_loss_low": 0.0, "estimated_loss_high": 0.16}
+INTERVAL = {"estimated_loss_low": 0.01, "estimated_loss_high": 0.15}
+SURELY_HARM = HARM | INTERVAL | {"estimated_loss_noise": 0.05}
+PERHAPS_HARM = HARM | INTERVAL | {"estimated_loss_noise": 0.08}
 
 
 def labelled(high: float, labels: int = 60) -> dict[str, Any]:
@@ -69,7 +70,7 @@ SPENT = {"new_labels": 60, "retrains_today": 8}
         ({"standing_alarm": True}, "ask-for-labels", True, "earlier alarm"),
         # a loss that is sure and one that may be none
         ({**SURELY_HARM, "new_labels": 60}, "retrain", True, "8.0 points (95 %: 1.0 to 15.0)"),
-        (PERHAPS_HARM, "notice", False, "8.0 points (95 %: 0.0 to 16.0), may be none at all"),
+        (PERHAPS_HARM, "notice", False, "8.0 points (95 %: 1.0 to 15.0), is within the 8.0 points of chance"),
         ({**SURELY_HARM, "estimated_loss": 0.029}, "notice", False, "below 3.0 points"),
         # enough labels
         ({"new_labels": 500}, "retrain", False, "500 new labels"),
@@ -145,6 +146,7 @@ def test_a_decision_holds_what_it_looked_at() -> None:
         "score_limit": 4.0,
         "window_size": 400,
         "estimated_loss": 0.08,
+        "estimated_loss_noise": 0.05,
         "estimated_loss_low": 0.01,
         "estimated_loss_high": 0.15,
         "harm": 0.03,

@@ -17,8 +17,9 @@ from menagerie.monitoring.accuracy import Accuracy
 from menagerie.monitoring.drift import DriftResult
 from menagerie.monitoring.policy import Situation
 from menagerie.monitoring.situation import alarm_is_known, gather, is_news
+from menagerie.monitoring.windows import SAMPLE
 from menagerie.problems import Problem
-from menagerie.records import NONE_OF_THESE, Decision, ModelRef, now
+from menagerie.records import NONE_OF_THESE, Decision, ModelRef, Window, now
 from tests.fixtures.make_v1 import make_artefact
 from tests.unit.journal.samples import FINGERPRINT, prediction, voice
 
@@ -55,8 +56,7 @@ def artefact(tmp_path: Path) -> Artefact:
 
 
 def look(journal: Journal, artefact: Artefact, **arguments: Any) -> Situation:
-    window = journal.window("sketches", FINGERPRINT, limit=100)
-    return gather(PROBLEM, CHAMPION, artefact, journal, window, quorum=2, **arguments)
+    return gather(PROBLEM, CHAMPION, artefact, journal, quorum=2, **arguments)
 
 
 def label(journal: Journal, *labels: str) -> None:
@@ -120,6 +120,29 @@ def test_labels_that_a_finished_retraining_saw_are_not_counted_again(journal: Jo
     assert look(journal, artefact).new_labels == 0
 
 
+def test_a_picture_that_is_labelled_again_and_again_is_one_new_label(journal: Journal, artefact: Artefact) -> None:
+    label(journal, "dog", "cat", "dog", "cat")
+    again = {"input_sha256": "a" * 64}
+    journal.record([prediction(number, **again) for number in range(5, 25)])
+    for number in range(5, 25):
+        journal.add_feedback(voice(f"p{number}", "dog", trusted=True), labels=CLASSES)
+    found = look(journal, artefact)
+    assert found.new_labels == 1
+    assert (found.feedback_total, found.accuracy) == (5, replace(NO_LABELS, labelled=5, random=2))
+
+
+def test_labels_tell_though_thousands_of_answers_came_since(journal: Journal, artefact: Artefact) -> None:
+    label(journal, *["dog", "cat"] * 32)  # 64, all right, 21 of them drawn at random
+    journal.record([prediction(number, probabilities=np.ones(2, np.float32)) for number in range(100, 3100)])
+    seen: list[Window] = []
+    found = look(journal, artefact, chances_of=lambda window: seen.append(window))
+    assert found.accuracy is not None
+    assert (found.accuracy.value, found.accuracy.labelled, found.accuracy.random) == (1.0, 64, 21)
+    assert (found.feedback_correct, found.feedback_total) == (64, 64)
+    labelled, traffic = seen
+    assert (len(labelled), len(traffic), traffic.total) == (64, SAMPLE, 3064)
+
+
 def test_feedback_is_that_on_the_window(journal: Journal, artefact: Artefact) -> None:
     label(journal, "dog", "cat", "cat", "cat", "dog")  # the third said dog
     found = look(journal, artefact)
@@ -131,11 +154,12 @@ def test_feedback_is_that_on_the_window(journal: Journal, artefact: Artefact) ->
 def test_what_labels_tell_takes_the_calibrated_chances_into_account(journal: Journal, artefact: Artefact) -> None:
     label(journal, *["dog", "cat"] * 60)
     plain = look(journal, artefact).accuracy
-    helped = look(journal, artefact, calibrated=np.full(100, 1.0)).accuracy
+    helped = look(journal, artefact, chances_of=lambda window: np.linspace(0.4, 1, len(window))).accuracy
     assert plain is not None
     assert helped is not None
     assert plain.method == helped.method == "prediction-powered"
-    assert helped.value == pytest.approx(1.0)
+    assert helped.value == pytest.approx(1.0, abs=0.02)
+    assert helped.low < plain.low, "these chances foresaw nothing"
 
 
 ALARM = {"alarm": True, "figures": {"sufficient": True}}

@@ -31,6 +31,15 @@ def test_of_a_repeated_input_the_newest_prediction_stays_in_its_place():
         assert rows[:, 0].tolist() == [2, 3, 4]
 
 
+def test_a_label_of_an_earlier_prediction_of_a_repeated_input_stays():
+    whole = window(["a", "b", "a", "c", "b", "a"], drawn=np.array([True, True, False, False, False, False]))
+    whole.labels[:] = ["cat", "dog", "fox", None, None, None]
+    found = without_repeats(whole)
+    assert found.ids == ["id3", "id4", "id5"]
+    assert found.labels == [None, "dog", "fox"], "of several the newest"
+    assert found.drawn.tolist() == [False, True, False], "as its label came"
+
+
 def test_nothing_changes_without_repeats_and_with_nothing():
     whole = window(["a", "b"])
     assert without_repeats(whole) is whole
@@ -49,4 +58,5 @@ def test_what_a_window_is_not_told_is_unknown():
     plain = window(["a", "b"])
     assert np.isnan(plain.unlikeness).tolist() == [True, True]
     assert (plain.clients, plain.first, plain.last, plain.total) == (["", ""], None, None, 2)
+    assert plain.drawn.tolist() == [False, False]
     assert len(take(plain, np.array([], np.intp)).unlikeness) == 0
