@@ -71,8 +71,10 @@ def choose(
 
 
 def _newest_without_label(window: Window) -> NDArray[np.bool_]:
-    """The newest row of each input that has no label, [n]."""
-    labelled = {sha for sha, label in zip(window.inputs, window.labels, strict=True) if label is not None}
+    """The newest row of each input that has no label, [n]. Of inputs drawn at random a trusted one: visitors mostly
+    speak where an answer is wrong, and what they spoke of would be missing among what is labelled at random."""
+    said = np.where(window.at_random, window.drawn, [label is not None for label in window.labels])
+    labelled = {sha for sha, known in zip(window.inputs, said.tolist(), strict=True) if known}
     newest = {sha: row for row, sha in enumerate(window.inputs) if sha not in labelled}
     chosen = np.zeros(len(window), bool)
     chosen[list(newest.values())] = True

@@ -72,6 +72,7 @@ def test_the_random_ones_do_not_depend_on_the_answers() -> None:
 def test_nothing_labelled_nothing_gone_and_nothing_twice() -> None:
     window = stream()
     window.labels[:100] = ["cat"] * 100
+    window.drawn[:100] = window.at_random[:100]
     inputs = list(window.inputs)
     inputs[300:400] = inputs[200:300]  # sent again
     inputs[150:200] = inputs[:50]  # and of these a label is known
