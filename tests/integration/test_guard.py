@@ -188,7 +188,9 @@ def test_somebody_elses_move_wins(promoted: tuple[Problem, ModelRef, ModelRef], 
     monkeypatch.setattr("menagerie.releases.ReleaseChannel.history", lambda *_: stale)
     assert guarded(problem) is False
     assert open_channel().pointer(problem.name).champion.version == "3"
-    assert looks(problem.name) == []
+    told = open_journal().decisions(problem.name, limit=1)[0]
+    assert (told.action, told.version) == ("nothing", new.version)
+    assert "was not taken back after all" in told.reason
 
 
 START = now() - timedelta(hours=1)

@@ -35,7 +35,7 @@ from tests.synthetic import CLASSES, STATISTICS, arrays, reference_of, window_of
 
 NAMES: dict[str, Any] = {"statistics": STATISTICS, "classes": CLASSES}
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ESTIMATE = Estimate(0.812, 0.771, 0.853, 0.94, 0.128, 0.08, 0.176, np.array([0.5, math.nan]))
+ESTIMATE = Estimate(0.812, 0.771, 0.853, 0.94, 0.128, 0.08, 0.176, 0.03, np.array([0.5, math.nan]))
 
 
 def drawn(rows: int = 200, **moved: float) -> tuple[Reference, Window]:
