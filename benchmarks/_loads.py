@@ -18,7 +18,7 @@ from benchmarks._wrk import Bodies, Load, load
 
 BATCHES = "menagerie_batch_size"
 AT_REST = 0.1  # cores that a server uses at most when it has nothing to answer
-PATIENCE = 60.0  # seconds for it to finish what wrk no longer waits for
+PATIENCE = 20.0  # seconds for it to finish what wrk no longer waits for
 
 
 @dataclass(frozen=True)
