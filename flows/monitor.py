@@ -6,17 +6,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.events import announce_decision
-from menagerie.artefact import Artefact
+from menagerie.artefact import Artefact, Reference
 from menagerie.errors import ConfigurationError
 from menagerie.journal import Journal, open_journal, set_aside
 from menagerie.monitoring.drift import SIZE_COLUMNS, DriftResult, compare
-from menagerie.monitoring.harm import Estimate, estimate_accuracy
+from menagerie.monitoring.harm import Estimate, Estimator
 from menagerie.monitoring.hindsight import Hindsight, look_back
 from menagerie.monitoring.history import draw_history, folder_for, remove_old
 from menagerie.monitoring.label_shift import class_mix
@@ -58,6 +56,8 @@ class Seen:
 
     champion: ModelRef
     artefact: Artefact
+    reference: Reference
+    estimator: Estimator
     window: Window
     compared: Window
     result: DriftResult
@@ -98,14 +98,15 @@ def look_at(problem: Problem, journal: Journal, voices: Voices) -> Seen:
     )
     if not result.sufficient and open_channel().pointer(problem.name).previous is not None:
         result = replace(result, reason=f"warming up after a change of version: {result.reason}")
-    estimate = estimate_accuracy(reference, compared, artefact.copies()) if result.sufficient else None
-    return Seen(champion, artefact, window, compared, result, estimate)
+    estimator = Estimator(reference, artefact.copies())
+    estimate = estimator.estimate(compared) if result.sufficient else None
+    return Seen(champion, artefact, reference, estimator, window, compared, result, estimate)
 
 
 def draw(seen: Seen) -> EvidentlyRun:
     """What Evidently says. It has no vote that could be lost: where it fails, the decision is made all the same."""
     try:
-        return run_evidently(seen.artefact.reference(), seen.compared, seen.result, **_names(seen))
+        return run_evidently(seen.reference, seen.compared, seen.result, **_names(seen))
     except Exception:  # whatever it stumbles over, an alarm must not wait for a drawing
         get_run_logger().exception("Evidently failed: the report goes without its part")
         return EvidentlyRun({}, EMPTY, None)
@@ -122,12 +123,6 @@ def conclude(
     """What the policy decides, with the figures that it and a later look need. Where a test of Evidently says something
     else than ours, the reason says so."""
     estimate = seen.estimate
-    reference, copies = seen.artefact.reference(), seen.artefact.copies()
-
-    def chances_of(window: Window) -> NDArray[np.floating] | None:
-        found = estimate_accuracy(reference, window, copies)
-        return found.chances if found else None
-
     situation = gather(
         problem,
         seen.champion,
@@ -138,7 +133,7 @@ def conclude(
         estimated_loss_low=estimate.loss_low if estimate else None,
         estimated_loss_high=estimate.loss_high if estimate else None,
         estimated_loss_noise=estimate.noise if estimate else None,
-        chances_of=chances_of,
+        chances_of=seen.estimator.chances,
         **voices,
     )
     decision = decide(situation, problem.drift, problem.policy)
@@ -156,7 +151,7 @@ def report(
     problem: Problem, seen: Seen, decision: Decision, evidently: EvidentlyRun, past: Sequence[Hindsight]
 ) -> ReportFiles:
     """The page of a comparison, kept with those before it."""
-    home, reference = get_settings().home, seen.artefact.reference()
+    home, reference = get_settings().home, seen.reference
     pictures = None
     if problem.kind == "image":
         store, typical = open_pictures(), seen.artefact.probe()[0]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,27 +53,57 @@ class Estimate:
 
 def estimate_accuracy(reference: Reference, window: Window, copies: Copies | None = None) -> Estimate | None:
     """Accuracy without labels; None when either side has no row of finite probabilities."""
-    past = _Answers.of_reference(reference)
-    finite = np.isfinite(window.probabilities).all(axis=1) if len(window) else np.zeros(0, bool)
-    if not len(past.right) or not finite.any():
-        return None
-    asked = window.probabilities[finite].astype(np.float64).max(axis=1)
-    unlike = window.unlikeness[finite].astype(np.float64)
-    if copies is None or not np.isfinite(unlike).all() or not np.isfinite(past.unlikeness).all():
-        chances: Floats = np.asarray(np.interp(asked, *isotonic(past.confidence, past.right)))
-        off = 0.0
-    else:
+    return Estimator(reference, copies).estimate(window)
+
+
+class Estimator:
+    """Estimates of one model's windows; what it rests on is fitted once."""
+
+    def __init__(self, reference: Reference, copies: Copies | None = None) -> None:
+        self._past, self._copies = _Answers.of_reference(reference), copies
+
+    @cached_property
+    def _learnt(self) -> tuple[_Regression, float]:
+        """The chances, and how far they are off."""
+        copies = self._copies
+        assert copies is not None, "there is something to learn from"
         changed = _Answers(copies.confidence.astype(np.float64), copies.unlikeness.astype(np.float64), copies.right)
         families = np.array([copies.conditions[index].split()[0] for index in copies.condition])
-        chances = _fit(past, changed).chances(asked, unlike)
-        off = _unexplained(past, changed, copies.condition, families)
+        off = _unexplained(self._past, changed, copies.condition, families)
+        return _fit(self._past, changed), off
+
+    def chances(self, window: Window) -> Floats | None:
+        """Each answer's chance of being right [n]; NaN where the model gave no number. None as of `estimate`."""
+        found = self.estimate(window)
+        return found.chances if found else None
+
+    def estimate(self, window: Window) -> Estimate | None:
+        """None when either side has no row of finite probabilities."""
+        past = self._past
+        known = np.isfinite(window.probabilities).all(axis=1) if len(window) else ()
+        finite = np.asarray(known, bool)
+        if not len(past.right) or not finite.any():
+            return None
+        asked = window.probabilities[finite].astype(np.float64).max(axis=1)
+        unlike = window.unlikeness[finite].astype(np.float64)
+        if self._copies is None or not np.isfinite(unlike).all() or not np.isfinite(past.unlikeness).all():
+            chances: Floats = np.asarray(np.interp(asked, *isotonic(past.confidence, past.right)))
+            off = 0.0
+        else:
+            regression, off = self._learnt
+            chances = regression.chances(asked, unlike)
+        return _told(past, finite, chances, off)
+
+
+def _told(past: _Answers, finite: NDArray[np.bool_], chances: Floats, off: float) -> Estimate:
+    """The estimate, from the chances of those rows [n] that are `finite`."""
     level, accuracy = float(past.right.mean()), float(chances.mean())
     error = off * (abs(level - accuracy) + LEAST)
     here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2)
     there = level * (1 - level) / len(past.right)
     margin, apart = SURE * here, SURE * math.sqrt(here**2 + there)
     noise = SURE * math.sqrt(level * (1 - level) / len(chances) + (off * LEAST) ** 2 + there)
-    everywhere = np.full(len(window), np.nan)
+    everywhere = np.full(len(finite), np.nan)
     everywhere[finite] = chances
     loss = level - accuracy
     return Estimate(
