@@ -37,7 +37,7 @@ FOLDS = 5
 INNER_FOLDS = 2  # of a fold's own choice of regularisation, which lies on a broad plateau
 QUICK_LIMIT = 200  # pictures of each split
 CALIBRATION_ROWS = 128
-INPUTS = ((224, 256), (192, 192), (288, 288), (256, 288))  # central square, shorter side
+INPUTS = ((160, 176), (176, 200), (208, 240), (224, 256), (256, 288))  # central square, shorter side
 BALANCES = (0.0, 0.5, 1.0)
 RECROPPED: tuple[View, ...] = ("zoomed", "wide", "tall")
 SPOILT: tuple[View, ...] = ("dim", "blurred")
@@ -52,6 +52,7 @@ class Arm:
     resize: int
     views: tuple[View, ...]
     balance: float
+    subclasses: bool
     mirrored: bool  # whether the trunk looks at both sides
     precision: Literal["fp32", "int8"] = "fp32"
 
@@ -60,10 +61,21 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
     """At most five, each a table of arms by what they are called; the problem's own arm is in each."""
     assert isinstance(problem.input, ImageInput), "the changes are those of pictures"
     training = problem.training
-    own = Arm(problem.input.size, problem.input.resize, training.head_views, training.balance, problem.model.mirrored)
+    own = Arm(
+        problem.input.size,
+        problem.input.resize,
+        training.head_views,
+        training.balance,
+        training.subclasses,
+        problem.model.mirrored,
+    )
     rest = tuple(view for view in own.views if view != "mirrored")
     sizes = dict.fromkeys([(own.size, own.resize), *INPUTS])
     mirrored: tuple[View, ...] = ("mirrored",)
+    what_is_learnt = {"class balance": {f"{balance:g}": replace(own, balance=balance) for balance in BALANCES}}
+    if training.subclasses:
+        arms = {"classes": replace(own, subclasses=False), "subclasses": own}
+        what_is_learnt = {"what the head learns": arms}
     more: dict[str, tuple[View, ...]] = {"none more": ()}
     more |= {view: (view,) for view in (*RECROPPED, *SPOILT)} | {"all five": (*RECROPPED, *SPOILT)}
     return {
@@ -73,7 +85,7 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
             "mean of both sides": replace(own, views=rest, mirrored=True),
         },
         "input": {f"{size} of {resize}": replace(own, size=size, resize=resize) for size, resize in sizes},
-        "class balance": {f"{balance:g}": replace(own, balance=balance) for balance in BALANCES},
+        **what_is_learnt,
         "further copies": {name: replace(own, views=(*own.views, *views)) for name, views in more.items()},
         "precision of the trunk": {"fp32": own, "int8": replace(own, precision="int8")},
     }
@@ -128,6 +140,7 @@ class Laboratory:
                 strengths=training.head_strengths,
                 seed=seed,
                 folds=INNER_FOLDS,
+                subclasses=dataset.subclasses(rows[seen]) if arm.subclasses else None,
             )
             for view, features in judged.items():
                 right[view][unseen] = head.logits(features[unseen]).argmax(axis=1) == labels[unseen]

@@ -21,7 +21,7 @@ from menagerie.problems import Problem, load_problem
 from menagerie.records import Action, Decision, new_id, now
 from menagerie.settings import get_settings
 from menagerie.tracking import versions
-from menagerie.trunks import Start
+from menagerie.trunks import Start, last_layer
 
 
 @flow(name="retrain", flow_run_name="retrain-{problem}")
@@ -109,7 +109,11 @@ def champion_to_go_on_from(problem: Problem) -> Start | None:
         get_run_logger().warning("version %s has other classes, network or inputs: starting anew", champion.version)
         return None
     folder = get_settings().home / "cache" / "versions"
-    return Start(*versions.download(problem, champion, folder), version=champion.version)
+    start = Start(*versions.download(problem, champion, folder), version=champion.version)
+    if problem.training.head == "network" and len(last_layer(start.weights)[1]) != len(problem.classes):
+        get_run_logger().warning("version %s tells subclasses apart, a network does not: starting anew", start.version)
+        return None
+    return start
 
 
 @task(task_run_name="labels of {problem.name}", retries=1, persist_result=False)

@@ -95,7 +95,7 @@ def make(
     top, confidence = _top(ground, head, held_out, logits)
     for form in {form.file: form for form in forms if form.accepted}.values():
         attach_top(site.ground(form).trunk, top, site.target / form.file)
-    copies = _copies(ground, top, confidence)
+    copies = _copies(ground, head, top, confidence)
     artefact, golden = measure(dataset, site.target, forms, confidence, run_id, git_commit, copies)
     rows = dataset.of("golden")
     table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
@@ -169,6 +169,7 @@ def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], stren
         weights=sample_weights(dataset.newly(rows), labels, training),
         strengths=strengths,
         seed=training.seed,
+        subclasses=dataset.subclasses(rows) if training.subclasses else None,
     )
 
 
@@ -177,7 +178,7 @@ def _forms(site: Site, ground: Ground, first: Head, reference: float, lead: str 
     dataset, rows = site.dataset, site.dataset.of("train")
     old = rows[~dataset.newly(rows)]
     chosen = np.array(sorted(old, key=lambda row: dataset.manifest.rows[row].stored)[:CALIBRATION_ROWS])
-    top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])))
+    top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])), class_of=first.class_of)
 
     def accuracy(form: Form) -> float:  # what computes in fp32 is as right as the reference, which is one
         return reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
@@ -254,7 +255,8 @@ def _top(ground: Ground, head: Head, held_out: NDArray[np.intp], logits: NDArray
     confidence = fit_confidence(
         logits, dataset.labels()[held_out], dataset.problem.confidence, clean, mild, dataset.problem.training.seed
     )
-    return Top(head.weight, head.bias, *fit_projection(features[:BANK_ROWS]), bank, scale), confidence
+    projection = fit_projection(features[:BANK_ROWS])
+    return Top(head.weight, head.bias, *projection, bank, scale, head.class_of), confidence
 
 
 def _known_scores(
@@ -278,7 +280,7 @@ def _known_scores(
     return clean, np.concatenate(mild)
 
 
-def _copies(ground: Ground, top: Top, confidence: Confidence) -> Copies | None:
+def _copies(ground: Ground, head: Head, top: Top, confidence: Confidence) -> Copies | None:
     """Answers to corrupted copies of golden inputs, from which accuracy without labels is estimated."""
     dataset = ground.dataset
     if dataset.problem.kind != "image" or top.bank is None or top.scale is None:
@@ -289,7 +291,7 @@ def _copies(ground: Ground, top: Top, confidence: Confidence) -> Copies | None:
     sure, unlike, right = [], [], []
     for condition in conditions:
         features = ground.features(some, condition)
-        probabilities = confidence.probabilities(features @ top.weight.T + top.bias)
+        probabilities = confidence.probabilities(head.logits(features))
         sure.append(probabilities.max(axis=1))
         unlike.append(ood_scores(unit_rows(features, top.scale), top.bank))
         right.append((probabilities.argmax(axis=1) == dataset.labels()[some]).astype(np.float64))

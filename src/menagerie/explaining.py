@@ -2,8 +2,10 @@
 Discriminative Localization", 2016), from a graph of their own, off the path of the answers.
 
 A network that averages its feature maps before a linear head gives, for each class, the average over places of what
-that head says of each place. `explain.onnx` stops before the average and gives those places; it is made from the
-served `model.onnx` when a version is registered (with the onnx package), and run in ONNX Runtime alone.
+that head says of each place. Where the head's outputs are subclasses, what it says of a class is what it says of
+them, each by its share of the class's probability. `explain.onnx` stops before the average and gives those places; it
+is made from the served `model.onnx` when a version is registered (with the onnx package), and run in ONNX Runtime
+alone.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 EXPLAIN = "explain.onnx"  # beside the torch weights in the registry
 EVIDENCE = "evidence"
 STRENGTH = 0.6  # of the heat over the picture, at its hottest
+_LEAST = 1e-30  # of the sum of powers of a class that is far behind
 _THROUGH = ("Flatten", "Reshape", "Squeeze", "Identity")
 _HEAT = np.array([[0, 0, 80], [0, 110, 220], [0, 200, 160], [240, 220, 0], [220, 30, 0]], np.float32)  # cold to hot
 
@@ -46,7 +49,7 @@ def explain_graph(model: Path, path: Path) -> None:
     Args:
         model: A served ONNX model in fp32: feature maps, their average, a linear head.
         path: The file to write: input as the model's, output `evidence` float32 [n, classes, rows, columns], whose
-            mean over the places is the logits.
+            mean over the places is the logits (with subclasses: those of a class's subclasses, by their shares of it).
 
     Raises:
         ArtefactError: the model does not average feature maps before a linear head.
@@ -62,8 +65,18 @@ def explain_graph(model: Path, path: Path) -> None:
     kept = [tensor for tensor in served.graph.initializer if tensor.name in used]
     kept.append(numpy_helper.from_array(np.ascontiguousarray(weight[:, :, None, None], np.float32), "explain/weight"))
     kept.append(numpy_helper.from_array(np.ascontiguousarray(bias, np.float32), "explain/bias"))
-    nodes.append(helper.make_node("Conv", [maps, "explain/weight", "explain/bias"], [EVIDENCE], name="explain/head"))
-    output = helper.make_tensor_value_info(EVIDENCE, TensorProto.FLOAT, ["n", len(weight), None, None])
+    classes = len(weight)
+    if (members := _members(served.graph)) is None:
+        nodes.append(helper.make_node("Conv", [maps, "explain/weight", "explain/bias"], [EVIDENCE]))
+    else:
+        classes = members.shape[1]
+        kept += [
+            numpy_helper.from_array(np.ascontiguousarray(members.T[:, :, None, None]), "explain/to_classes"),
+            numpy_helper.from_array(np.ascontiguousarray(members[:, :, None, None]), "explain/to_outputs"),
+            numpy_helper.from_array(np.array(_LEAST, np.float32), "explain/least"),
+        ]
+        nodes.extend(_by_share(maps))
+    output = helper.make_tensor_value_info(EVIDENCE, TensorProto.FLOAT, ["n", classes, None, None])
     graph = helper.make_graph(nodes, "explain", list(served.graph.input), [output], kept)
     made = helper.make_model(graph, opset_imports=list(served.opset_import), ir_version=served.ir_version)
     onnx.checker.check_model(made)
@@ -122,6 +135,23 @@ def _spread(cells: int, pixels: int) -> NDArray[np.float64]:
     return np.stack([np.interp(place, np.arange(cells), row) for row in np.eye(cells)], axis=1)
 
 
+def _by_share(maps: str) -> Iterator[onnx.NodeProto]:
+    """From feature maps to `evidence` of classes, where the head's outputs are subclasses."""
+    from onnx import helper
+
+    yield helper.make_node("Conv", [maps, "explain/weight", "explain/bias"], ["explain/outputs"])
+    yield helper.make_node("ReduceMean", ["explain/outputs"], ["explain/mean"], axes=[2, 3], keepdims=1)
+    yield helper.make_node("ReduceMax", ["explain/mean"], ["explain/largest"], axes=[1], keepdims=1)
+    yield helper.make_node("Sub", ["explain/mean", "explain/largest"], ["explain/below"])
+    yield helper.make_node("Exp", ["explain/below"], ["explain/powers"])
+    yield helper.make_node("Conv", ["explain/powers", "explain/to_classes"], ["explain/sums"])
+    yield helper.make_node("Conv", ["explain/sums", "explain/to_outputs"], ["explain/own_sums"])
+    yield helper.make_node("Max", ["explain/own_sums", "explain/least"], ["explain/divisor"])
+    yield helper.make_node("Div", ["explain/powers", "explain/divisor"], ["explain/shares"])
+    yield helper.make_node("Mul", ["explain/outputs", "explain/shares"], ["explain/shared"])
+    yield helper.make_node("Conv", ["explain/shared", "explain/to_classes"], [EVIDENCE])
+
+
 def _maps(graph: onnx.GraphProto) -> str:
     """The tensor [n, width, rows, columns] whose average over the places the head sees."""
     makers = _makers(graph)
@@ -134,9 +164,9 @@ def _maps(graph: onnx.GraphProto) -> str:
 
 
 def _head(graph: onnx.GraphProto) -> tuple[str, NDArray[np.float32], NDArray[np.float32]]:
-    """The tensor that the linear head takes, its weight [classes, width] and its bias [classes]."""
+    """The tensor that the linear head takes, its weight [outputs, width] and its bias [outputs]."""
     makers = _makers(graph)
-    node = makers.get("logits")
+    node = makers.get("logits" if _members(graph) is None else "top/outputs")
     bias: NDArray[np.float32] | None = None
     if node is not None and node.op_type == "Add":
         bias, node = _constant(graph, node.input[1]), makers.get(node.input[0])
@@ -148,6 +178,11 @@ def _head(graph: onnx.GraphProto) -> tuple[str, NDArray[np.float32], NDArray[np.
     if node.op_type == "Gemm" and len(node.input) > 2:
         bias = _constant(graph, node.input[2])
     return node.input[0], weight, np.zeros(len(weight), np.float32) if bias is None else bias
+
+
+def _members(graph: onnx.GraphProto) -> NDArray[np.float32] | None:
+    """Which of the head's outputs belongs to which class, 0 or 1 [outputs, classes]; None where each is a class."""
+    return _constant(graph, "top/members") if any(one.name == "top/members" for one in graph.initializer) else None
 
 
 def _averages_places(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:

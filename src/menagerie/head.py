@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from menagerie.evaluation.metrics import log_losses
 from menagerie.inference.confidence import softmax
+from menagerie.subclasses import Subclasses, class_logits, number_subclasses
 
 Floats = NDArray[np.float32]
 
@@ -20,16 +21,18 @@ FLOOR = 0.05  # added to a feature's deviation, in typical deviations: one that 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear layer on features as the trunk gives them."""
+    """A linear layer on features as the trunk gives them. Its outputs are the classes, or subclasses of them."""
 
-    weight: Floats  # [classes, width]
-    bias: Floats  # [classes]
+    weight: Floats  # [outputs, width]
+    bias: Floats  # [outputs]
     strength: float
     out_of_fold: Floats  # [n, classes]: logits of each training row by a head that had not seen it
+    class_of: NDArray[np.int64] | None = None  # [outputs]; None: each is a class
 
     def logits(self, features: Floats) -> Floats:
         """Features [n, width] to logits float32 [n, classes]."""
-        return features @ self.weight.T + self.bias
+        outputs = features @ self.weight.T + self.bias
+        return outputs if self.class_of is None else class_logits(outputs, self.class_of)
 
 
 def fit_head(
@@ -42,11 +45,14 @@ def fit_head(
     strengths: Sequence[float],
     seed: int,
     folds: int = 5,
+    subclasses: Subclasses | None = None,
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS (Liu & Nocedal 1989) on standardised features.
 
     Minimised is sum(weights * log loss) + sum(weight**2) / (2 * strength * n), with `weight` in units of the
-    standardised features. The strength is the one with the lowest weighted log loss in stratified cross-validation.
+    standardised features. The strength is the one with the lowest weighted log loss of the classes in stratified
+    cross-validation. A row whose subclass is known has the log loss of it; one of which only the class is known, that
+    of all its subclasses together (partial labels: T. Cour et al., "Learning from Partial Labels", JMLR 2011).
 
     Args:
         features: Of the training rows, [n, width].
@@ -58,24 +64,29 @@ def fit_head(
         strengths: Inverse regularisations to choose from; the larger, the closer the fit.
         seed: Of the folds.
         folds: At least 2.
+        subclasses: What the outputs are, and which of them each row is; None: they are the classes.
     """
+    outputs = subclasses or number_subclasses(labels, [""] * len(labels), classes)
+    wanted = outputs.wanted(labels)
     centre, scale = features.mean(axis=0), feature_scale(features)
     copies = [((one - centre) / scale).astype(np.float32) for one in (features, *views)]
     strengths = sorted(strengths)
     held_out = np.zeros((len(strengths), len(labels), classes), np.float32)
-    total = np.zeros((len(strengths), features.shape[1] + 1, classes))
-    parts = _folds(labels, folds, seed)
+    total = np.zeros((len(strengths), features.shape[1] + 1, len(outputs.class_of)))
+    parts = _folds(labels, outputs.of_row, folds, seed)
     for part in range(folds):
         unseen = parts == part
-        for index, layer in enumerate(_path(copies, labels, weights, ~unseen, strengths, np.zeros_like(total[0]))):
-            held_out[index, unseen] = copies[0][unseen] @ layer[:-1] + layer[-1]
+        for index, layer in enumerate(_path(copies, wanted, weights, ~unseen, strengths, np.zeros_like(total[0]))):
+            logits = (copies[0][unseen] @ layer[:-1] + layer[-1]).astype(np.float32)
+            held_out[index, unseen] = class_logits(logits, outputs.class_of)
             total[index] += layer
     best = int(np.argmin([weights @ log_losses(labels, softmax(logits)) for logits in held_out]))
     everything = np.ones(len(labels), bool)  # the mean of the folds' layers is nearly there
-    (layer,) = _path(copies, labels, weights, everything, strengths[best : best + 1], total[best] / folds)
+    (layer,) = _path(copies, wanted, weights, everything, strengths[best : best + 1], total[best] / folds)
     weight = layer[:-1] / scale[:, None]
     bias = layer[-1] - centre @ weight
-    return Head(weight.T.astype(np.float32), bias.astype(np.float32), strengths[best], held_out[best])
+    class_of = None if subclasses is None else outputs.class_of
+    return Head(weight.T.astype(np.float32), bias.astype(np.float32), strengths[best], held_out[best], class_of)
 
 
 def feature_scale(features: Floats) -> Floats:
@@ -85,10 +96,10 @@ def feature_scale(features: Floats) -> Floats:
     return np.asarray(np.where(scale > 0, scale, 1), np.float32)
 
 
-def _folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each row: every class is dealt out in turn, in random order."""
+def _folds(labels: NDArray[np.int64], finer: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each row: every class, and within it every subclass, is dealt out in turn, in random order."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    order = shuffled[np.lexsort((finer[shuffled], labels[shuffled]))]
     parts = np.empty(len(labels), np.int64)
     parts[order] = np.arange(len(labels)) % folds
     return parts
@@ -96,7 +107,7 @@ def _folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64
 
 def _path(
     copies: Sequence[Floats],
-    labels: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
     weights: Floats,
     rows: NDArray[np.bool_],
     strengths: Sequence[float],
@@ -107,7 +118,7 @@ def _path(
 
     inputs = np.concatenate([copy[rows] for copy in copies])
     shares = np.tile(weights[rows] / (weights[rows].sum() * len(copies)), len(copies)).astype(np.float32)
-    truth = np.tile(labels[rows], len(copies))
+    truth = np.tile(wanted[rows], (len(copies), 1))
     layer = start
     for strength in strengths:
         arguments = (inputs, truth, shares, 1 / (strength * rows.sum()))
@@ -118,20 +129,22 @@ def _path(
 
 
 def _loss(
-    flat: NDArray[np.float64], inputs: Floats, truth: NDArray[np.int64], shares: Floats, penalty: float
+    flat: NDArray[np.float64], inputs: Floats, truth: NDArray[np.bool_], shares: Floats, penalty: float
 ) -> tuple[float, NDArray[np.float64]]:
     """What is minimised, and its gradient. Products in float32, which is twice as fast; sums in float64."""
     layer = flat.reshape(inputs.shape[1] + 1, -1)
     single = layer.astype(np.float32)
-    own = np.arange(len(truth)), truth
     powers = inputs @ single[:-1] + single[-1]
     powers -= powers.max(axis=1, keepdims=True)
-    right = powers[own]
+    largest = powers.max(axis=1, keepdims=True, where=truth, initial=-np.inf)  # of those that are right
+    right = np.exp(powers - largest, where=truth, out=np.zeros_like(powers))
+    rights = right.sum(axis=1)
     np.exp(powers, out=powers)
     sums = powers.sum(axis=1)
-    loss = (shares * (np.log(sums) - right)).sum(dtype=np.float64) + penalty / 2 * (layer[:-1] ** 2).sum()
+    losses = np.log(sums) - np.log(rights) - largest[:, 0]
+    loss = (shares * losses).sum(dtype=np.float64) + penalty / 2 * (layer[:-1] ** 2).sum()
     powers *= (shares / sums)[:, None]
-    powers[own] -= shares
+    powers -= right * (shares / rights)[:, None]
     gradient = np.empty_like(layer)
     gradient[:-1] = inputs.T @ powers + penalty * layer[:-1]
     gradient[-1] = powers.sum(axis=0)

@@ -48,6 +48,7 @@ class Row:
     condition: str
     added_at: str
     at_random: bool = False  # labelled because it was drawn at random, so that estimates from it are unbiased
+    subclass: str = ""  # a finer label, such as the breed of a cat, where the source names one
 
 
 @dataclass(frozen=True)

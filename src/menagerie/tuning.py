@@ -200,6 +200,7 @@ def _head_judge(dataset: Dataset) -> Judge:
             weights=sample_weights(newly, labels, training),
             strengths=training.head_strengths,
             seed=training.seed,
+            subclasses=dataset.subclasses(rows) if training.subclasses else None,
         )
         right = head.out_of_fold.argmax(axis=1) == labels
         loss = log_losses(labels, softmax(head.out_of_fold)).mean()

@@ -77,9 +77,8 @@ def test_the_mean_of_the_evidence_is_the_logits(tmp_path, pool, head):
     np.testing.assert_allclose(evidence.mean(axis=(2, 3)), logits, atol=1e-4)
 
 
-def test_a_model_with_a_top_has_places(tmp_path):
-    """As `attach_top` writes it; projection and bank of the top are left behind."""
-    trunk, model, graph = (tmp_path / f"{name}.onnx" for name in ("trunk", "model", "explain"))
+def write_trunk(trunk):
+    """The model without its head."""
     whole = onnx.load(write_model(trunk))
     del whole.graph.node[-1], whole.graph.output[:]
     whole.graph.output.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", WIDTH]))
@@ -87,6 +86,13 @@ def test_a_model_with_a_top_has_places(tmp_path):
     del whole.graph.initializer[:]
     whole.graph.initializer.extend(kept)
     onnx.save(whole, trunk)
+    return trunk
+
+
+def test_a_model_with_a_top_has_places(tmp_path):
+    """As `attach_top` writes it; projection and bank of the top are left behind."""
+    trunk, model, graph = (tmp_path / f"{name}.onnx" for name in ("trunk", "model", "explain"))
+    write_trunk(trunk)
     random = np.random.default_rng(2)
     features = random.random((40, WIDTH)).astype(np.float32)
     weight, bias = random.normal(size=(CLASSES, WIDTH)), random.normal(size=CLASSES)
@@ -97,6 +103,28 @@ def test_a_model_with_a_top_has_places(tmp_path):
     (evidence,) = ort.InferenceSession(graph).run([EVIDENCE], {"inputs": pictures()})
     np.testing.assert_allclose(evidence.mean(axis=(2, 3)), logits, atol=1e-4)
     assert [node.op_type for node in onnx.load(graph).graph.node] == ["Cast", "Transpose", "Conv", "Relu", "Conv"]
+
+
+def test_subclasses_speak_for_their_class_by_their_shares(tmp_path):
+    trunk, model, graph = (tmp_path / f"{name}.onnx" for name in ("trunk", "model", "explain"))
+    write_trunk(trunk)
+    random = np.random.default_rng(3)
+    features = random.random((40, WIDTH)).astype(np.float32)
+    weight, bias = random.normal(size=(5, WIDTH)).astype(np.float32), random.normal(size=5).astype(np.float32)
+    class_of = np.array([0, 0, 1, 2, 2])
+    apart, together = tmp_path / "apart.onnx", tmp_path / "apart-explain.onnx"
+    attach_top(trunk, Top(weight, bias, *fit_projection(features)), apart)
+    explain_graph(apart, together)
+    attach_top(trunk, Top(weight, bias, *fit_projection(features), class_of=class_of), model)
+    explain_graph(model, graph)
+    (outputs,) = ort.InferenceSession(together).run([EVIDENCE], {"inputs": pictures()})
+    (evidence,) = ort.InferenceSession(graph).run([EVIDENCE], {"inputs": pictures()})
+    powers = np.exp(outputs.mean(axis=(2, 3)))
+    for number in range(3):
+        own = class_of == number
+        shares = powers[:, own] / powers[:, own].sum(axis=1, keepdims=True)
+        expected = np.einsum("nk,nkyx->nyx", shares, outputs[:, own])
+        np.testing.assert_allclose(evidence[:, number], expected, atol=1e-4)
 
 
 def test_the_heat_of_a_class_lies_where_what_it_wants_is(tmp_path):

@@ -79,7 +79,7 @@ def test_the_space_suits_the_problem(tiny_table: Problem, tiny_sketches: Problem
     network = set(search_space(tiny_sketches))
     assert network > set(search_space(tiny_table)) | {"mix", "augmentation", "rotation", "zoom"}
     assert "layer_decay" not in network, "there are no pretrained layers to spare"
-    pretrained = problem_with(load_problem("pets"), head="network", epochs=3)
+    pretrained = problem_with(load_problem("pets"), head="network", subclasses=False, epochs=3)
     assert "layer_decay" in search_space(pretrained)
     assert {"strength", "balance", "view_mirrored"} < set(search_space(head_sketches))
     assert "learning_rate" not in search_space(head_sketches)

@@ -18,6 +18,7 @@ from menagerie.kinds import make_kind
 from menagerie.problems import Problem
 from menagerie.records import Row, Split, now
 from menagerie.settings import get_settings
+from menagerie.subclasses import Subclasses, number_subclasses
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class Dataset:
     def of(self, *splits: Split) -> NDArray[np.intp]:
         """Indices of the rows in these splits."""
         return np.array(self.manifest.of(*splits), np.intp)
+
+    def subclasses(self, rows: NDArray[np.intp]) -> Subclasses:
+        """What of these rows [n] the source calls by a finer name than their class."""
+        names = [self.manifest.rows[row].subclass for row in rows]
+        return number_subclasses(self.labels()[rows], names, len(self.problem.classes))
 
     def newly(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which of some rows [n] were labelled since the service began."""
@@ -157,7 +163,7 @@ def _split(found: list[Found], shas: list[str], near: list[bytes | None]) -> tup
         splits.append(splits[first] if inherits else split_of(sha, item.split))
     added = now().isoformat(timespec="seconds")
     rows = [
-        Row(str(item.path), sha, sha, item.label, split, item.source, item.condition, added)
+        Row(str(item.path), sha, sha, item.label, split, item.source, item.condition, added, subclass=item.subclass)
         for item, sha, split in zip(found, shas, splits, strict=True)
     ]
     return rows, groups

@@ -24,7 +24,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits over what was learnt and judged; where files lie and when they came in are not
         part of it, so the same data has the same name on every machine."""
-        lines = sorted(f"{row.stored} {row.label} {row.split}" for row in self.rows)
+        lines = sorted(f"{row.stored} {row.label} {row.split} {row.subclass}".rstrip() for row in self.rows)
         return hashlib.sha256("\n".join([self.problem, *lines]).encode()).hexdigest()[:16]
 
     def of(self, *splits: Split) -> list[int]:

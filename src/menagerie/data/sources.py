@@ -26,6 +26,7 @@ class Found:
     split: Official | None
     source: str
     condition: str
+    subclass: str = ""  # a finer label than the class, where the source has one
 
 
 def collect(problem: Problem) -> list[Found]:
@@ -42,7 +43,7 @@ def collect(problem: Problem) -> list[Found]:
         case CatSource() as source:
             found = list(_cat(source))
         case FolderSource() as source:
-            found = list(_folder(source))
+            found = list(_folder(source, problem.training.subclasses))
         case TableSource() as source:
             found = list(_table(source, problem.name))
     unknown = sorted({item.label for item in found} - set(problem.classes))
@@ -81,20 +82,22 @@ def _sketches(source: SketchesSource) -> Iterator[Found]:
 
 def _pets(source: PetsSource) -> Iterator[Found]:
     for pet in pets(source.limit):
-        label = pet.species if source.target == "binary-category" else pet.breed
-        yield Found(pet.path, label, pet.split, "oxford-pets", "original")
+        if source.target == "binary-category":
+            yield Found(pet.path, pet.species, pet.split, "oxford-pets", "original", pet.breed)
+        else:
+            yield Found(pet.path, pet.breed, pet.split, "oxford-pets", "original")
 
 
 def _cat(source: CatSource) -> Iterator[Found]:
     for pet in pets(source.limit):
         label = "cat" if pet.species == "cat" else "other"
-        yield Found(pet.path, label, pet.split, "oxford-pets", pet.species)
+        yield Found(pet.path, label, pet.split, "oxford-pets", pet.species, pet.breed)
     for name, paths in other(learnt=True).items():
         for path in paths:
-            yield Found(path, "other", None, "other", name)
+            yield Found(path, "other", None, "other", name, name)
 
 
-def _folder(source: FolderSource) -> Iterator[Found]:
+def _folder(source: FolderSource, subclasses: bool) -> Iterator[Found]:
     root = source.path.expanduser()
     if not root.is_dir():
         raise ConfigurationError(f"source.path: {root} is not a folder; it should hold one folder for each class")
@@ -105,6 +108,9 @@ def _folder(source: FolderSource) -> Iterator[Found]:
         for folder in sorted(path for path in base.iterdir() if path.is_dir()):
             for path in pictures_in(folder):
                 yield Found(path.resolve(), folder.name, split, "folder", "original")
+            for finer in sorted(path for path in folder.iterdir() if subclasses and path.is_dir()):
+                for path in pictures_in(finer):
+                    yield Found(path.resolve(), folder.name, split, "folder", "original", finer.name)
 
 
 def _table(source: TableSource, problem: str) -> Iterator[Found]:

@@ -16,6 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from menagerie.subclasses import LEAST, members
+
 FEATURES = "features"
 NEIGHBOURS = 10
 EMBEDDING = 64
@@ -26,14 +28,21 @@ _PREFIX = "top/"  # of the names of all that is not the trunk's
 
 @dataclass(frozen=True, eq=False)
 class Top:
-    """What stands on a trunk: logits = features @ weight.T + bias, embedding = (features - mean) @ directions."""
+    """What stands on a trunk: logits = features @ weight.T + bias, embedding = (features - mean) @ directions. Where
+    the head learnt subclasses, its outputs are theirs, and `class_of` tells whose probabilities are added up."""
 
-    weight: NDArray[np.float32]  # [classes, width]
-    bias: NDArray[np.float32]  # [classes]
+    weight: NDArray[np.float32]  # [outputs, width]
+    bias: NDArray[np.float32]  # [outputs]
     mean: NDArray[np.float32]  # [width]
     directions: NDArray[np.float32]  # [width, d <= 64]
     bank: NDArray[np.float32] | None = None  # [m, width], as `unit_rows` makes it; None: no score
     scale: NDArray[np.float32] | None = None  # [width], what features are divided by before they are compared
+    class_of: NDArray[np.int64] | None = None  # [outputs]; None: each is a class
+
+    @property
+    def members(self) -> NDArray[np.float32] | None:
+        """Which output belongs to which class, 0 or 1 [outputs, classes]; None where each is a class."""
+        return None if self.class_of is None else members(self.class_of)
 
 
 def attach_top(trunk: Path, top: Top, path: Path) -> None:
@@ -48,7 +57,7 @@ def attach_top(trunk: Path, top: Top, path: Path) -> None:
     if (width := features.type.tensor_type.shape.dim[1].dim_value) != top.weight.shape[1]:
         raise ValueError(f"{trunk}: {width} features; the top takes {top.weight.shape[1]}")
     graph.value_info.append(features)  # not an output any more; kept for `take_trunk`
-    graph.node.extend(_nodes(top.bank is not None))
+    graph.node.extend(_nodes(top.bank is not None, top.members is not None))
     graph.initializer.extend(numpy_helper.from_array(array, _PREFIX + name) for name, array in _arrays(top))
     del graph.output[:]
     graph.output.extend(_outputs(top))
@@ -122,6 +131,9 @@ def ood_scores(
 def _arrays(top: Top) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "weight", _floats(top.weight.T)
     yield "bias", _floats(top.bias)
+    if (table := top.members) is not None:
+        yield "members", table
+        yield "least", np.array(LEAST, np.float32)
     yield "mean", _floats(top.mean)
     yield "directions", _floats(top.directions)
     if top.bank is not None:
@@ -137,7 +149,7 @@ def _floats(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _nodes(scored: bool) -> Iterator[NodeProto]:
+def _nodes(scored: bool, subclasses: bool) -> Iterator[NodeProto]:
     def make(kind: str, inputs: str, output: str, **attributes: int | list[int]) -> NodeProto:
         """Names are the top's own, but those of the outputs and of what it stands on."""
         names = [name if name == FEATURES else _PREFIX + name for name in inputs.split()]
@@ -146,7 +158,17 @@ def _nodes(scored: bool) -> Iterator[NodeProto]:
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         return node
 
-    yield make("Gemm", "features weight bias", "logits")
+    if subclasses:  # as `class_logits` does it
+        yield make("Gemm", "features weight bias", "outputs")
+        yield make("ReduceMax", "outputs", "largest", axes=[1], keepdims=1)
+        yield make("Sub", "outputs largest", "below")
+        yield make("Exp", "below", "powers")
+        yield make("MatMul", "powers members", "sums")
+        yield make("Max", "sums least", "positive")
+        yield make("Log", "positive", "logarithms")
+        yield make("Add", "logarithms largest", "logits")
+    else:
+        yield make("Gemm", "features weight bias", "logits")
     yield make("Sub", "features mean", "centred")
     yield make("MatMul", "centred directions", "embedding")
     if scored:
@@ -161,7 +183,8 @@ def _nodes(scored: bool) -> Iterator[NodeProto]:
 
 
 def _outputs(top: Top) -> Iterator[ValueInfoProto]:
-    yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(top.bias)])
+    classes = len(top.bias) if (table := top.members) is None else table.shape[1]
+    yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])
     yield helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", top.directions.shape[1]])
     if top.bank is not None:
         yield helper.make_tensor_value_info("ood", TensorProto.FLOAT, ["n"])

@@ -66,7 +66,8 @@ class CatSource(_Part):
 
 
 class FolderSource(_Part):
-    """`<path>/<class>/*`; `<path>/{train,test}/<class>/*` keeps that split."""
+    """`<path>/<class>/*`; `<path>/{train,test}/<class>/*` keeps that split. With `training.subclasses` the folders in
+    a class's folder are its subclasses."""
 
     type: Literal["folder"]
     path: Path
@@ -112,6 +113,11 @@ class Training(_Part):
     head_strengths: tuple[float, ...] = Field(
         (0.03, 0.3, 3.0), min_length=1, description="inverse regularisations that 5-fold cross-validation chooses from"
     )
+    subclasses: bool = Field(
+        False,
+        description="the logistic regression learns finer labels, where the source has them (the breeds of cats and "
+        "dogs), and adds up the probabilities of those of a class",
+    )
     balance: float = Field(0.0, ge=0, le=1, description="0: every row counts the same; 1: every class does")
     epochs: int = Field(0, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
@@ -140,6 +146,8 @@ class Training(_Part):
     def _something_to_do(self) -> Training:
         if self.head == "network" and self.epochs == 0:
             raise ValueError('epochs is 0 and head is "network": nothing would be trained')
+        if self.head == "network" and self.subclasses:
+            raise ValueError('subclasses are learnt by a logistic head: set head = "logistic" or leave them out')
         return self
 
 

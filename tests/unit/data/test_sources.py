@@ -49,6 +49,20 @@ def test_a_folder_gives_a_label_for_each_subfolder(tmp_path: Path) -> None:
     assert all(item.path.is_absolute() for item in found)
 
 
+def test_a_folder_names_subclasses_where_they_are_asked_for(tmp_path: Path) -> None:
+    fill(*(tmp_path / name for name in ("cat/1.jpg", "cat/tabby/1.jpg", "cat/siamese/2.jpg", "dog/boxer/1.jpg")))
+    asked = problem({"type": "folder", "path": str(tmp_path)})
+    plain = problem({"type": "folder", "path": str(tmp_path)})
+    asked = asked.model_copy(update={"training": asked.training.model_copy(update={"subclasses": True})})
+    assert [(item.label, item.subclass) for item in collect(asked)] == [
+        ("cat", ""),
+        ("cat", "siamese"),
+        ("cat", "tabby"),
+        ("dog", "boxer"),
+    ]
+    assert [(item.label, item.subclass) for item in collect(plain)] == [("cat", "")]
+
+
 def test_a_folder_with_train_and_test_keeps_that_split(tmp_path: Path) -> None:
     fill(*(tmp_path / name for name in ("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/2.jpg")))
     found = collect(problem({"type": "folder", "path": str(tmp_path)}))
@@ -139,6 +153,8 @@ def test_pets_are_labelled_by_species_or_breed(shared: Path) -> None:
     # File names of cats begin with a capital, those of dogs do not.
     assert all(item.label == ("cat" if item.path.stem[0].isupper() else "dog") for item in species)
     assert {(item.source, item.condition) for item in found + species} == {("oxford-pets", "original")}
+    assert [item.subclass for item in species] == [item.label for item in found]
+    assert {item.subclass for item in found} == {""}
 
 
 def test_a_limit_takes_as_many_of_each_split(shared: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from menagerie.head import feature_scale
 from menagerie.inference.runtime import open_features, open_runtime
 from menagerie.models.quantise import quantise
 from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
+from menagerie.subclasses import class_logits
 from tests.unit.models.graphs import WIDTH, smooth_pictures, write_plain_trunk, write_trunk
 
 RUNTIMES = ["onnxruntime", "openvino"]
@@ -37,6 +39,22 @@ def digest(path: Path) -> str:
 @pytest.fixture
 def trunk(tmp_path: Path) -> Path:
     return write_trunk(tmp_path / "trunk.onnx")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_outputs_of_subclasses_are_added_up(trunk: Path, tmp_path: Path, runtime: str) -> None:
+    inputs = smooth_pictures(9, seed=1)
+    features = open_features(runtime, "fp32", trunk)(inputs)
+    class_of = np.array([0, 1, 1, 1, 2, 2])
+    top = replace(top_for(features, classes=6), class_of=class_of)
+    attach_top(trunk, top, tmp_path / "model.onnx")
+    found = open_runtime(runtime, "fp32", tmp_path / "model.onnx")(inputs)
+    outputs = features @ top.weight.T + top.bias
+    assert found.logits.shape == (9, 3)
+    np.testing.assert_allclose(found.logits, class_logits(outputs, class_of), atol=1e-4)
+    assert np.abs(found.logits[:, 1] - outputs[:, 1:4].max(axis=1)).max() > 0.01  # more than the largest of them
+    take_trunk(tmp_path / "model.onnx", tmp_path / "bare.onnx")
+    assert digest(tmp_path / "bare.onnx") == digest(trunk)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
