@@ -1,6 +1,7 @@
-"""An adaptive batcher that never waits: a worker takes what is queued, at most `batch_max`, and runs it.
+"""An adaptive batcher that never waits: a worker takes its share of what is queued, at most `batch_max`, and runs it.
 
-At one request at a time a batch is one item and costs no latency; under load batches grow by themselves.
+At one request at a time a batch is one item and costs no latency; under load batches grow by themselves. What one
+worker leaves the others take: batches of a like size end one after the other, and nobody waits for a far larger one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -70,7 +72,8 @@ class Batcher(Generic[G, Item, R]):
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._run, self._observe = run, observe
-        self._batch_max, self._max_waiting, self._patience = batch_max, max_waiting, patience
+        self._threads, self._batch_max = threads, batch_max
+        self._max_waiting, self._patience = max_waiting, patience
         self._queue: deque[_Job[G, Item, R]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -161,7 +164,8 @@ class Batcher(Generic[G, Item, R]):
         first = self._queue.popleft()
         batch: list[_Job[G, Item, R]] = [first]
         others: list[_Job[G, Item, R]] = []
-        while self._queue and len(batch) < self._batch_max:
+        most = min(self._batch_max, math.ceil((1 + len(self._queue)) / self._threads))
+        while self._queue and len(batch) < most:
             job = self._queue.popleft()
             (batch if job.group == first.group else others).append(job)
         self._queue.extendleft(reversed(others))

@@ -88,6 +88,31 @@ def test_what_waits_together_runs_together_up_to_the_limit():
     assert sizes == [1, 4, 2]
 
 
+def test_a_worker_leaves_the_others_their_share():
+    """One of two workers stays busy: what waits is taken by the other, half of it at a time."""
+    gate, stuck, inside = Gate(), threading.Event(), threading.Event()
+
+    def work(group: str, items: Sequence[int]) -> list[Any]:
+        if group == "stuck":
+            inside.set()
+            assert stuck.wait(20)
+            return [0] * len(items)
+        return gate(group, items)
+
+    async def scenario() -> None:
+        with batcher(work, threads=2, batch_max=16, max_waiting=32) as b:
+            held = await queue(b, ("stuck", 0))
+            assert await asyncio.to_thread(inside.wait, 20)
+            tasks = await behind(gate, b, *(("m", i) for i in range(1, 9)))
+            gate.open.set()
+            await asyncio.gather(*tasks)
+            stuck.set()
+            await asyncio.gather(*held)
+
+    asyncio.run(scenario())
+    assert [items for _, items in gate.batches] == [[0], [1, 2, 3, 4], [5, 6], [7], [8]]
+
+
 def test_a_batch_holds_one_group_and_each_keeps_its_order():
     gate = Gate()
 
