@@ -18,7 +18,7 @@ from benchmarks._wrk import Bodies, Load, load
 
 BATCHES = "menagerie_batch_size"
 AT_REST = 0.1  # cores that a server uses at most when it has nothing to answer
-PATIENCE = 20.0  # seconds for it to finish what wrk no longer waits for
+PATIENCE = 10.0  # seconds for it to finish what wrk no longer waits for
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Loader:
     _bodies: dict[tuple[str, str], Bodies] = field(default_factory=dict)
 
     def load(self, to: Contender, pictures: Pictures, connections: int, seconds: int) -> Measured:
-        """Load a server, print what came of it.
+        """Let a paused server go on, load it, print what came of it, and pause it again.
 
         Raises:
             SystemExit: it answered nothing.
         """
         posted = self._posted(pictures, to.form)
+        to.server.resume()
         batches, used, everything = _batches(to), to.server.cpu_seconds(), _all_cpu_seconds()
         found = load(f"{to.server.url}{to.route}", posted, connections, seconds)
         used, everything = to.server.cpu_seconds() - used, _all_cpu_seconds() - everything
@@ -64,6 +65,7 @@ class Loader:
         )
         print(_line(to, measured), flush=True)
         _await_rest(to.server)
+        to.server.pause()
         return measured
 
     def _posted(self, pictures: Pictures, form: str) -> Bodies:
@@ -83,7 +85,7 @@ def _await_rest(server: Server) -> None:
         used = server.cpu_seconds()
         if used - before <= AT_REST * (time.monotonic() - began):
             return
-    print(f"{server.url} is not at rest {PATIENCE:g} s after its load: it disturbs the next", flush=True)
+    print(f"{server.url} is not at rest {PATIENCE:g} s after its load", flush=True)
 
 
 def _line(to: Contender, measured: Measured) -> str:

@@ -64,6 +64,18 @@ class Server:
                 total += times.user + times.system
         return total
 
+    def pause(self) -> None:
+        """Stop its processes where they are: what they do at rest would be a load beside another's."""
+        for process in processes.marked(self.mark):
+            with suppress(psutil.Error):
+                process.suspend()
+
+    def resume(self) -> None:
+        """Let them go on."""
+        for process in processes.marked(self.mark):
+            with suppress(psutil.Error):
+                process.resume()
+
 
 @contextmanager
 def serving(
@@ -89,6 +101,7 @@ def serving(
                 sys.exit(f"not ready: {' '.join(command)}\n{log.read_text(encoding='utf-8', errors='replace')[-3000:]}")
             yield server
         finally:
+            server.resume()  # else it would not hear that it is to end
             child.terminate()
             with suppress(subprocess.TimeoutExpired):
                 child.wait(20)

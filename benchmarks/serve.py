@@ -70,6 +70,8 @@ def measure(problem: str, effort: Effort) -> dict[str, Any]:
         parts = {SHIPPED: Parts(default, real.files), RESNET18: Parts(resnet18, real.files)}
         naive, _ = _resnet18.problem(weights, RESNET18_PICTURES)
         with contenders(default, resnet18, naive, weights, folder) as found:
+            for one in found:
+                one.server.pause()
             loader = Loader(folder)
             print("warming up", flush=True)
             warm_ups = [loader.load(one, real, 8, effort.warm_up) for one in found]

@@ -7,10 +7,12 @@ import base64
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from starlette.requests import Request
@@ -273,6 +275,29 @@ def test_a_server_that_answers_nothing_ends_the_benchmark(pictures, refusing, tm
     monkeypatch.setitem(_pictures.FORMS, "multipart", ("x/y", lambda raw: b"one"))
     with pytest.raises(SystemExit, match="naive answered nothing over 1 connections"):
         _loads.Loader(tmp_path).load(_contenders.Contender("naive", "", refusing), pictures, 1, 1)
+
+
+def test_a_paused_server_uses_nothing_until_it_goes_on(tmp_path):
+    mark = str(tmp_path)
+    with _processes.nothing_left(mark):
+        child = subprocess.Popen([sys.executable, "-c", "while True: pass"], env=_processes.environment(tmp_path, mark))
+        server = _processes.Server("http://127.0.0.1:1", mark)
+        used_by(server, 0)
+        server.pause()
+        paused = server.cpu_seconds()
+        assert psutil.Process(child.pid).status() == psutil.STATUS_STOPPED
+        assert server.cpu_seconds() == paused
+        server.resume()
+        used_by(server, paused)
+    child.wait(5)
+
+
+def used_by(server: _processes.Server, more_than: float) -> None:
+    """Wait until it has used more."""
+    end = time.monotonic() + 20
+    while server.cpu_seconds() <= more_than:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_what_is_under_way_after_a_load_is_waited_for(tmp_path, monkeypatch, capsys):
