@@ -61,11 +61,13 @@ class Classifier:
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's has no types
     async def open(self) -> None:
         """Load a model, then let requests in; the page is made meanwhile."""
+        from bento.lasting import keep_for_good
         from bento.stopping import end_with_parent, on_sigterm
         from bento.ui.mount import Page
 
         page = Page(self.host) if self.host.settings.ui else None
         await self.host.start()
+        keep_for_good()
         front.open(self.host, page, self.tracer)
         on_sigterm(front.close)
         self.watch = asyncio.create_task(end_with_parent())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bento.lasting import keep_for_good
 from bento.ui import PAGE
 from menagerie.errors import Overloaded
 
@@ -93,4 +94,5 @@ def _make(host: Host) -> FastAPI:
     )
     # Else Gradio takes the app for one still being built, and copies any file of the server that a client names.
     blocks.has_launched = True
+    keep_for_good()
     return app

@@ -111,7 +111,7 @@ def test_a_test_of_evidently_fails_exactly_where_the_data_moved() -> None:
 
 
 def test_a_verdict_of_evidently_that_is_not_ours_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "rank_score", lambda *_: 0.0)
+    monkeypatch.setattr(report, "column_score", lambda *_: 0.0)
     result, evidently = judged(*drawn(brightness=2.0))
     assert evidently.failed == 0
     assert evidently.disagreeing == [name for name, test in evidently.tests.items() if test.ours]

@@ -1,12 +1,12 @@
 """Has the window moved away from the reference: one decision, with a false-alarm rate that holds by construction.
 
 Each input is described by many columns: its statistics, the model's confidence, its prediction, its embedding, how
-unlike anything learnt it is. Every column is held against the reference by two linear rank statistics, of location
-(Wilcoxon) and of spread (Mood), each in deviations from what dealing the pooled rows anew to the two sides gives. The
-columns are in groups, each with its share of the alarm rate: what a group may reach by chance is found by dealing the
-rows anew, and so is how often any group exceeds its limit (Westfall and Young's max-T permutation test, 1993). Neither
-the number of columns nor their dependence has to be corrected for. All of it is one matrix product, since the
-statistics are linear in who belongs to the window.
+unlike anything learnt it is. Every column is held against the reference by linear statistics: those of the prediction
+by their mean, all others by their ranks, of location (Wilcoxon) and of spread (Mood). Each counts in deviations from
+what dealing the pooled rows anew to the two sides gives. The columns are in groups, each with its share of the alarm
+rate: what a group may reach by chance is found by dealing the rows anew, and so is how often any group exceeds its
+limit (Westfall and Young's max-T permutation test, 1993). Neither the number of columns nor their dependence has to be
+corrected for. All of it is one matrix product, since the statistics are linear in who belongs to the window.
 
 This rests on the rows being exchangeable: nothing here is fitted on one side alone, and repeats of one input are for
 the caller to leave out.
@@ -17,35 +17,32 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Reference
+from menagerie.monitoring.permutation import PREDICTION, largest_scores, limit_of, p_value_of
 from menagerie.records import Window
 
 SIZE_COLUMNS = ("width", "height", "aspect")
 SIZE = "size"  # the group of the size columns, which betray the source of a picture and not what it shows
 
 # Of the alarm rate. The statistics of a picture hardly overlap where a camera or the light has changed: they need
-# little. A changed mix of classes, or a few strange pictures among many, are hard to see: they get most of it.
+# little. A changed mix of classes shows in the prediction alone, and a few strange pictures among many are hard to see.
 SHARES: Mapping[str, float] = {
     "statistics": 0.1,
     "embedding": 0.05,
     "confidence": 0.05,
-    "prediction": 0.4,
-    "unlikeness": 0.4,
+    PREDICTION: 0.65,
+    "unlikeness": 0.15,
 }
 TAILS = (0.9, 0.97, 0.99)  # of the pooled unlikeness: a few strange inputs show above one of them
-
-_CELLS = 16_000_000  # of a table of dealt rows: 64 MB
-_ROUNDING = 1e-5  # of a float32 sum: dealings as far out as the observed one count
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column. `score` is the larger of its two rank statistics, in deviations under chance; above `limit` it
+    """One column. `score` is its statistic, or the larger of its two, in deviations under chance; above `limit` it
     alarms. `shift` is the difference of the means, window less reference, in standard deviations of the reference (of
     both together where the reference does not vary)."""
 
@@ -132,17 +129,17 @@ def compare(
 
     shares = {group: SHARES[group] / sum(SHARES[one] for one in present) for group in present}
     dealt = max(permutations, math.ceil(1 / (alpha * min(shares.values())) - 1e-9) - 1)
-    observed, largest = _scores(table, sizes[0], dealt, seed)
-    limits = {group: _limit(values, alpha * shares.get(group, 1.0)) for group, values in largest.items()}
+    observed, largest = largest_scores(np.stack(table.values), table.groups, sizes[0], dealt, seed)
+    limits = {group: limit_of(values, alpha * shares.get(group, 1.0)) for group, values in largest.items()}
     ratios = np.max([largest[group] / limits[group] for group in present], axis=0)
-    critical = _limit(ratios, alpha)
+    critical = limit_of(ratios, alpha)
     limits = {group: limit * (critical if group in shares else 1.0) for group, limit in limits.items()}
     columns = tuple(
         ColumnDrift(name, group, score, limits[group], _shift(values, sizes[0]))
         for name, group, values, score in zip(table.names, table.groups, table.values, observed, strict=True)
     )
     groups = tuple(_group(name, columns, largest[name], limits[name]) for name in largest)
-    p_value = _p_value(ratios)
+    p_value = p_value_of(ratios)
     detected = bool(ratios[0] > critical)
     result = DriftResult(detected, p_value, True, "", *sizes, groups, columns)
     worst = result.worst
@@ -156,73 +153,9 @@ def compare(
     return DriftResult(detected, p_value, True, reason + table.left_out(), *sizes, groups, columns)
 
 
-def rank_score(reference: NDArray[np.floating], window: NDArray[np.floating]) -> float:
-    """The score of one column of finite numbers: the larger of the rank statistics of location and of spread, each in
-    deviations under chance, at least 0. Both samples hold at least one number, and not all are equal."""
-    pooled = np.concatenate([reference, window]).astype(np.float64)
-    return float(np.abs(_rank_rows(pooled[None], len(reference))[:, len(reference) :].sum(axis=1)).max())
-
-
-def _scores(
-    table: _Table, first: int, permutations: int, seed: int
-) -> tuple[list[float], dict[str, NDArray[np.float32]]]:
-    """The score of each column, and by group the largest of its columns' scores [1 + permutations]: as the rows are,
-    then with the rows dealt anew, the same way for all columns."""
-    columns = np.stack(table.values)
-    groups = np.array(table.groups)
-    rows = {name: _rank_rows(columns[groups == name], first).astype(np.float32) for name in dict.fromkeys(table.groups)}
-    observed = np.empty(len(columns))
-    for name, scored in rows.items():
-        own = np.abs(scored[:, first:].sum(axis=1, dtype=np.float64))
-        observed[groups == name] = own.reshape(2, -1).max(axis=0)  # both statistics of a column
-    total = columns.shape[1]
-    step = max(1, _CELLS // total)
-    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in rows}
-    for start in range(0, permutations, step):
-        dealt = _dealt(first, total, min(step, permutations - start), seed + start)
-        for name, scored in rows.items():
-            parts[name].append(np.abs(scored @ dealt).max(axis=0))
-    largest = {
-        name: np.concatenate([[np.float32(observed[groups == name].max())], *parts[name]]).astype(np.float32)
-        for name in rows
-    }
-    return observed.tolist(), largest
-
-
-def _rank_rows(columns: NDArray[np.float64], first: int) -> NDArray[np.float64]:
-    """Rows [2 * columns, rows] such that their sum over the window is the rank statistic in deviations under chance:
-    first those of location, then those of spread. All zero where a statistic cannot vary."""
-    from scipy.stats import rankdata
-
-    total = columns.shape[1]
-    ranks = rankdata(columns, axis=1) / (total + 1)
-    rows = np.concatenate([ranks, (ranks - 0.5) ** 2])
-    rows -= rows.mean(axis=1, keepdims=True)
-    # The variance of a sum over rows drawn without replacement.
-    spread = np.sqrt((rows**2).sum(axis=1) * first * (total - first) / (total * max(total - 1, 1)))
-    return np.asarray(np.divide(rows, spread[:, None], out=np.zeros_like(rows), where=spread[:, None] > 1e-9))
-
-
-@lru_cache(maxsize=8)
-def _dealt(first: int, total: int, permutations: int, seed: int) -> NDArray[np.float32]:
-    """Who belongs to the window [rows, permutations], as 0 and 1, in columns dealt at random."""
-    members = np.repeat(np.repeat(np.array([0, 1], np.float32), [first, total - first])[:, None], permutations, axis=1)
-    return np.random.default_rng(seed).permuted(members, axis=0, out=members)
-
-
-def _limit(values: NDArray[np.float32], share: float) -> float:
-    """What at most a share of the values, the observed one first among them, exceeds."""
-    allowed = math.floor(share * len(values) + 1e-9)
-    return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed])
-
-
-def _p_value(values: NDArray[np.float32]) -> float:
-    return float(np.mean(values >= values[0] * (1 - _ROUNDING)))
-
-
 def _group(name: str, columns: Sequence[ColumnDrift], largest: NDArray[np.float32], limit: float) -> GroupDrift:
     worst = max((column for column in columns if column.group == name), key=lambda column: column.score)
-    return GroupDrift(name, worst.score, limit, _p_value(largest), worst.name)
+    return GroupDrift(name, worst.score, limit, p_value_of(largest), worst.name)
 
 
 class _Table:
@@ -268,8 +201,8 @@ def pooled_columns(
 
     predicted = probabilities.argmax(axis=1)
     for index, (name, values) in enumerate(zip(classes, probabilities.T, strict=True)):
-        yield f"probability of {name}", "prediction", values
-        yield f"predicted {name}", "prediction", (predicted == index).astype(np.float64)
+        yield f"probability of {name}", PREDICTION, values
+        yield f"predicted {name}", PREDICTION, (predicted == index).astype(np.float64)
 
     unlike = np.concatenate([reference.unlikeness, window.unlikeness]).astype(np.float64)
     if np.isfinite(unlike).all():  # else the model, or an older journal, does not tell

@@ -1,6 +1,6 @@
 """The report of a comparison, drawn and tested by Evidently with the limits of our calibrated decision.
 
-Evidently's own defaults flag noise and change method with the number of rows. Here each column is judged by the rank
+Evidently's own defaults flag noise and change method with the number of rows. Here each column is judged by the
 statistic of `drift.compare` as a multiple of the limit found there, so that its verdicts and ours are the same (where
 one is not, that is said) and that columns and checks share one threshold, 1. What it drew is kept as a page of its own
 and in a workspace that `evidently ui` shows. The only importer of evidently, inside functions: it loads in seconds.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from menagerie.artefact import Reference
-from menagerie.monitoring.drift import SIZE, DriftResult, pooled_columns, rank_score
+from menagerie.monitoring.drift import SIZE, ColumnDrift, DriftResult, pooled_columns
 from menagerie.monitoring.harm import Estimate
 from menagerie.monitoring.hindsight import Hindsight
 from menagerie.monitoring.label_shift import ClassShare
+from menagerie.monitoring.permutation import PREDICTION, column_score
 from menagerie.monitoring.report_page import page_of
 from menagerie.monitoring.report_pictures import MovedPictures
 from menagerie.records import Decision, Window
@@ -38,7 +39,7 @@ RATIO, LARGEST_RATIO = "menagerie_ratio", "menagerie_largest_ratio"  # the names
 ROUNDING = 1e-5  # of a score computed anew; more than the limit by less is not above it
 WORKSPACE, NAMESPACE = "evidently", uuid.UUID("2f0c3a52-5f57-4c1a-9c39-6d3b8f1f2a10")
 KEPT = 200  # reports of a problem, as pages and in the workspace
-LIMITS: ContextVar[Mapping[str, float]] = ContextVar("LIMITS")  # by column: Evidently hands our measures no more
+COLUMNS: ContextVar[Mapping[str, ColumnDrift]] = ContextVar("COLUMNS")  # by name: Evidently hands our measures no more
 EMPTY = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"></head><body></body></html>'
 
 
@@ -113,7 +114,7 @@ def run_evidently(
         ValueDrift(column=name, method=LARGEST_RATIO if name == PREDICTED else RATIO, threshold=1.0)
         for name in table.columns
     ]
-    LIMITS.set({name: columns[name].limit for name in table.columns})
+    COLUMNS.set(columns)
     snapshot = Report(metrics, include_tests=True).run(current, past)
     answer = snapshot.dict()
     ratios = {metric["config"]["column"]: float(metric["value"]) for metric in answer["metrics"]}
@@ -192,7 +193,7 @@ def keep_in_workspace(home: Path, problem: str, run: EvidentlyRun, *, name: str 
 
 
 def _is_predicted(name: str, group: str) -> bool:
-    return group == "prediction" and name.startswith("predicted ")
+    return group == PREDICTION and name.startswith("predicted ")
 
 
 def _table(
@@ -219,19 +220,20 @@ def _register_measures() -> None:
     from evidently.legacy.calculations.stattests.registry import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
-    def verdict(score: float, name: str, threshold: float) -> tuple[float, bool]:
-        ratio = score / LIMITS.get()[name]
+    def verdict(name: str, pairs: Iterable[tuple[pd.Series, pd.Series]], threshold: float) -> tuple[float, bool]:
+        column = COLUMNS.get()[name]
+        score = max(column_score(column.group, past.to_numpy(), now.to_numpy()) for past, now in pairs)
+        ratio = score / column.limit
         return ratio, ratio > threshold * (1 + ROUNDING)
 
     def of_numbers(reference: pd.Series, window: pd.Series, _: object, threshold: float) -> tuple[float, bool]:
-        return verdict(rank_score(reference.to_numpy(), window.to_numpy()), reference.name, threshold)
+        return verdict(reference.name, [(reference, window)], threshold)
 
     def of_classes(reference: pd.Series, window: pd.Series, _: object, threshold: float) -> tuple[float, bool]:
         names = {*reference.unique(), *window.unique()}
-        sides = reference.to_numpy(), window.to_numpy()
-        largest = max(rank_score(*((side == name).astype(float) for side in sides)) for name in names)
-        return verdict(largest, reference.name, threshold)
+        pairs = (((reference == name).astype(float), (window == name).astype(float)) for name in names)
+        return verdict(reference.name, pairs, threshold)
 
-    register_stattest(StatTest(RATIO, "rank score / limit", [ColumnType.Numerical]), of_numbers)
-    largest_of_all = "largest rank score of a class / limit"
+    register_stattest(StatTest(RATIO, "score / limit", [ColumnType.Numerical]), of_numbers)
+    largest_of_all = "largest score of a class / limit"
     register_stattest(StatTest(LARGEST_RATIO, largest_of_all, [ColumnType.Categorical]), of_classes)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binom, mannwhitneyu, mood, norm
+from scipy.stats import binom, mannwhitneyu, mood, norm, pearsonr
 
 from menagerie.artefact import Reference
-from menagerie.monitoring.drift import SIZE, DriftResult, compare, pooled_columns, rank_score
+from menagerie.monitoring.drift import SIZE, DriftResult, compare, pooled_columns
+from menagerie.monitoring.permutation import column_score
 from menagerie.records import Window
 from tests.synthetic import CLASSES, STATISTICS, arrays, reference_of, window_of
 
@@ -36,7 +37,7 @@ def location(one: Floats, other: Floats) -> float:
 def test_a_moved_column_scores_as_scipys_rank_sum_with_and_without_ties(first: int, second: int, digits: int) -> None:
     rng = np.random.default_rng(first)
     one, other = rng.normal(size=first).round(digits), rng.normal(1.0, size=second).round(digits)
-    assert rank_score(one, other) == pytest.approx(location(one, other), rel=1e-9)
+    assert column_score("statistics", one, other) == pytest.approx(location(one, other), rel=1e-9)
 
 
 @pytest.mark.parametrize(("first", "second"), [(40, 60), (60, 40), (20, 500)])
@@ -46,31 +47,45 @@ def test_a_wider_or_narrower_column_scores_as_scipys_mood(first: int, second: in
         one, other = rng.normal(size=first), spread * rng.normal(size=second)
         of_spread = abs(mood(one, other).statistic)
         assert of_spread > location(one, other)
-        assert rank_score(one, other) == pytest.approx(of_spread, rel=1e-9)
+        assert column_score("statistics", one, other) == pytest.approx(of_spread, rel=1e-9)
 
 
-def test_a_score_does_not_depend_on_units_or_on_which_side_moved() -> None:
+@pytest.mark.parametrize("digits", [9, 0])
+def test_a_column_of_the_prediction_scores_as_the_difference_of_means(digits: int) -> None:
+    rng = np.random.default_rng(6)
+    one, other = rng.beta(0.3, 0.3, 40).round(digits), rng.beta(0.5, 0.2, 70).round(digits)
+    side = np.repeat([0.0, 1.0], [40, 70])
+    of_means = abs(pearsonr(side, np.concatenate([one, other])).statistic) * math.sqrt(109)
+    assert column_score("prediction", one, other) == pytest.approx(of_means, rel=1e-9)
+    by_rank = column_score("statistics", one, other)
+    assert by_rank == pytest.approx(of_means, rel=1e-9) if digits == 0 else abs(by_rank - of_means) > 0.1
+
+
+@pytest.mark.parametrize("group", ["statistics", "prediction"])
+def test_a_score_does_not_depend_on_units_or_on_which_side_moved(group: str) -> None:
     rng = np.random.default_rng(5)
     one, other = rng.normal(size=40), rng.normal(0.5, size=70)
-    score = rank_score(one, other)
+    score = column_score(group, one, other)
     assert score > 1
-    assert rank_score(np.exp(one), np.exp(other)) == pytest.approx(score, rel=1e-12)
-    assert rank_score(other, one) == pytest.approx(score, rel=1e-9)
-    assert rank_score(np.float32([1, 2]), np.float32([1, 2])) == pytest.approx(0, abs=1e-12)
-    assert math.isfinite(rank_score(np.zeros(1), np.ones(1)))
+    assert column_score(group, 1e-12 * one, 1e-12 * other) == pytest.approx(score, rel=1e-12)
+    assert column_score(group, other, one) == pytest.approx(score, rel=1e-9)
+    assert column_score(group, np.float32([1, 2]), np.float32([1, 2])) == pytest.approx(0, abs=1e-12)
+    assert math.isfinite(column_score(group, np.zeros(1), np.ones(1)))
+    if group != "prediction":
+        assert column_score(group, np.exp(one), np.exp(other)) == pytest.approx(score, rel=1e-12)
 
 
 def test_the_columns_are_scored_as_one_by_one() -> None:
     reference, window = drawn(8, brightness=0.5, unlikeness=0.3)
     scores = {column.name: column.score for column in compared(reference, window).columns}
-    for name, _, values in pooled_columns(reference, window, STATISTICS, CLASSES):
-        assert scores[name] == pytest.approx(rank_score(values[:300], values[300:]), abs=1e-5)
+    for name, group, values in pooled_columns(reference, window, STATISTICS, CLASSES):
+        assert scores[name] == pytest.approx(column_score(group, values[:300], values[300:]), rel=1e-9)
 
 
 def test_a_table_of_dealt_rows_in_pieces_gives_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     reference, window = drawn(1, (200, 100), brightness=0.5)
     whole = compared(reference, window, alpha=0.1)
-    monkeypatch.setattr("menagerie.monitoring.drift._CELLS", 300 * 37)  # 37 dealings at a time
+    monkeypatch.setattr("menagerie.monitoring.permutation._CELLS", 300 * 37)  # 37 dealings at a time
     pieces = compared(reference, window, alpha=0.1)
     assert [column.score for column in pieces.columns] == [column.score for column in whole.columns]
     limits, before = ([group.limit for group in result.groups] for result in (pieces, whole))
@@ -133,6 +148,41 @@ def test_a_few_strange_inputs_are_seen() -> None:
         assert result.worst.worst in {f"unlikeness above {tail}" for tail in ("97%", "99%")}
 
 
+def test_means_see_another_mix_of_classes_better_than_ranks_do() -> None:
+    rng = np.random.default_rng(0)
+    scores = []
+    for _ in range(100):
+        sides = []
+        for rows, cats in ((1000, 0.36), (200, 0.46)):
+            sure = rng.beta(8, 1, rows)
+            sides.append(np.where(rng.random(rows) < cats, sure, 1 - sure))
+        scores.append([column_score(group, *sides) for group in ("prediction", "statistics")])
+    by_mean, by_rank = np.mean(scores, axis=0)
+    assert by_mean > 1.05 * by_rank
+
+
+def test_answers_that_hardly_vary_are_compared_all_the_same() -> None:
+    reference, window = drawn(0)
+    for side in (reference, window):
+        side.probabilities[:, 1:] *= 1e-12
+        side.probabilities[:, 0] = 1
+    result = compared(reference, window)
+    assert not result.detected
+    assert 0.01 < result.p_value < 1
+    assert max(column.score for column in result.columns if column.group == "prediction") > 0.1
+
+
+def test_what_only_rounding_puts_above_a_limit_is_no_alarm() -> None:
+    for seed in range(100):
+        reference, window = drawn(seed, (41, 30))
+        for side in (reference, window):  # counts alone, which are often equal to the limit
+            for values in (side.embeddings, side.probabilities, side.unlikeness):
+                values[:] = math.nan
+            side.statistics[:] = side.statistics > 1
+        result = compared(reference, window, alpha=0.3, permutations=199, minimum=20)
+        assert result.detected == (result.p_value <= 0.3)
+
+
 @pytest.mark.parametrize("unknown", ["reference", "window", "one row"])
 def test_where_a_group_is_missing_the_others_share_the_alarm_rate(unknown: str) -> None:
     reference, window = drawn(2)
@@ -141,7 +191,8 @@ def test_where_a_group_is_missing_the_others_share_the_alarm_rate(unknown: str) 
     result = compared(reference, window, alpha=0.1)
     limits, before = ({group.name: group.limit for group in one.groups} for one in (result, everything))
     assert before.keys() - limits.keys() == {"unlikeness"}
-    assert all(limits[name] < before[name] for name in limits.keys() - {SIZE})
+    assert limits["prediction"] < 0.99 * before["prediction"]
+    assert all(limits[name] < 1.01 * before[name] for name in limits.keys() - {SIZE})
     assert limits[SIZE] == before[SIZE]
 
 
