@@ -31,7 +31,7 @@ def column_score(group: str, reference: NDArray[np.floating], window: NDArray[np
 
 def largest_scores(
     columns: NDArray[np.float64], groups: Sequence[str], first: int, permutations: int, seed: int
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float32]]]:
+) -> tuple[list[float], dict[str, NDArray[np.float32]]]:
     """The score of each of the columns [columns, rows], of whose rows the `first` are the reference; and by group the
     largest of its columns' scores [1 + permutations]: as the rows are, then with the rows dealt anew, the same way for
     all columns."""
@@ -51,7 +51,7 @@ def largest_scores(
         dealt = _dealt(first, total, min(step, permutations - start), seed + start)
         for name, of_group in rows.items():
             parts[name].append(np.abs(of_group @ dealt).max(axis=0))
-    return scores, {name: np.concatenate(values, dtype=np.float32) for name, values in parts.items()}
+    return scores.tolist(), {name: np.concatenate(values, dtype=np.float32) for name, values in parts.items()}
 
 
 def _linear_rows(group: str, columns: NDArray[np.float64], first: int) -> NDArray[np.float64]:
