@@ -39,7 +39,7 @@ from benchmarks._drift_models import (
 from benchmarks._drift_peers import PEERS, columns_of
 from benchmarks._drift_summary import summary
 from menagerie.errors import MenagerieError
-from menagerie.monitoring import drift, harm
+from menagerie.monitoring import drift, harm, permutation
 from menagerie.monitoring.drift import compare
 from menagerie.monitoring.harm import estimate_accuracy
 from menagerie.settings import get_settings
@@ -58,7 +58,8 @@ COSTLY_WINDOW = 200
 class Counts:
     """How many windows of each kind."""
 
-    still: int  # without drift, of each world and size
+    pets: int  # without drift, of the pets, of each size: so many that a peer's threshold is one of 1 %
+    still: int  # the same of each other world
     moved: int  # with drift, of each case and size: over both heads of the pets together
     apart: int  # the same of the cases that are reported apart
     harm: int  # repeats of the estimate, of each head
@@ -66,9 +67,9 @@ class Counts:
     rows: int  # of the journal
 
 
-QUICK = Counts(still=25, moved=25, apart=25, harm=2, costly=0, rows=20_000)
-USUAL = Counts(still=700, moved=500, apart=100, harm=20, costly=20, rows=1_000_000)
-FULL = Counts(still=3000, moved=2000, apart=500, harm=60, costly=50, rows=1_000_000)
+QUICK = Counts(pets=50, still=25, moved=25, apart=25, harm=2, costly=0, rows=20_000)
+USUAL = Counts(pets=2000, still=700, moved=500, apart=100, harm=20, costly=20, rows=1_000_000)
+FULL = Counts(pets=6000, still=3000, moved=2000, apart=500, harm=60, costly=50, rows=1_000_000)
 
 
 @cache
@@ -144,8 +145,10 @@ def jobs(counts: Counts) -> Iterator[tuple[Callable[[Job], dict[str, list[float]
     """All that is to be computed, the still windows first: without them the peers have no threshold."""
     heads = ("underconfident", "overconfident")
     for size in WINDOWS:
-        for name in (*heads, "sketches", "new breeds"):
-            total = counts.still // 2 if name in heads else counts.still // (1 if name == "sketches" else 2)
+        half = counts.pets // 2
+        for place, name in enumerate(heads):  # other splits for each head: the same ones would count once
+            yield from ((detect, job) for job in _chunks(name, "clean", size, half, place * half))
+        for name, total in (("sketches", counts.still), ("new breeds", counts.still // 2)):
             yield from ((detect, job) for job in _chunks(name, "clean", size, total, 0))
     for size in WINDOWS:
         for case in CASES:
@@ -173,7 +176,7 @@ def _folder() -> Path:
 def _results(work: str) -> Path:
     """Where results lie: by the sources that made them."""
     parts = [sys.modules[f"benchmarks._drift_{part}"] for part in ("cases", "models", "peers")]
-    sources = [harm, *parts[:2]] if work == "estimate" else [drift, *parts]
+    sources = [harm, *parts[:2]] if work == "estimate" else [drift, permutation, *parts]
     text = b"".join(Path(str(module.__file__)).read_bytes() for module in sources)
     folder = _folder() / "results" / hashlib.sha256(text).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
