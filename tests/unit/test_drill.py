@@ -16,7 +16,7 @@ from deployments.local import drill_checks as check
 from deployments.local.drill_bad import mislabelled
 from deployments.local.drill_checks import DrillError
 from deployments.local.drill_problem import COOLDOWN_MINUTES, WINDOW, derive, to_toml
-from deployments.local.drill_world import World, WorldEnds, enlarge, night_vision, unseen_pets, world_of
+from deployments.local.drill_world import World, WorldEnds, enlarge, thermal, unseen_pets, world_of
 from menagerie.data import prepare
 from menagerie.data.photos import pets
 from menagerie.data.sketches import jpeg
@@ -107,12 +107,12 @@ def test_the_new_camera_has_more_pixels_of_the_same_scene():
     assert np.abs(again - np.asarray(small, np.float64)).mean() < 4
 
 
-def test_at_night_photos_are_green_and_dim_and_the_same_each_time():
+def test_a_thermal_camera_shows_bright_things_dark_and_green_and_the_same_each_time():
     photo = np.full((40, 60, 3), 200, np.uint8)
-    seen = night_vision(photo, 7)
+    seen = thermal(photo, 7)
     red, green, blue = seen.reshape(-1, 3).mean(axis=0)
     assert green > 2 * max(red, blue) and green < 100
-    assert (seen == night_vision(photo, 7)).all() and (seen != night_vision(photo, 8)).any()
+    assert (seen == thermal(photo, 7)).all() and (seen != thermal(photo, 8)).any()
 
 
 def test_the_unseen_pets_are_enough_for_the_longest_drill(shared: Path, problems: Path):

@@ -12,9 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 from pydantic import ValidationError
-from scipy.optimize import check_grad
 
-from menagerie import head as head_module
 from menagerie.artefact import MODEL, load_artefact
 from menagerie.building import make
 from menagerie.data import extend, prepare
@@ -32,22 +30,8 @@ from tests import tiny
 def test_subclasses_are_numbered_in_the_order_of_their_classes() -> None:
     labels = np.array([1, 0, 1, 0, 1])
     found = number_subclasses(labels, ["tabby", "boxer", "siamese", "", "tabby"], 3)
-    assert found.class_of.tolist() == [0, 1, 1, 2]  # boxer, siamese, tabby, and a class without any
-    assert found.of_row.tolist() == [2, 0, 1, -1, 2]
-    assert found.wanted(labels).astype(int).tolist() == [
-        [0, 0, 1, 0],
-        [1, 0, 0, 0],
-        [0, 1, 0, 0],
-        [1, 0, 0, 0],  # any boxer will do: there is nothing else of its class
-        [0, 0, 1, 0],
-    ]
-
-
-def test_a_row_without_a_subclass_may_be_any_of_its_class() -> None:
-    found = number_subclasses(np.array([0, 0, 0, 1]), ["boxer", "pug", "", ""], 2)
-    assert found.class_of.tolist() == [0, 0, 1]
-    assert found.of_row.tolist() == [0, 1, -1, 2]
-    assert found.wanted(np.array([0, 0, 0, 1]))[2].tolist() == [True, True, False]
+    assert found.class_of.tolist() == [0, 0, 1, 1, 2]  # nameless, boxer, siamese, tabby, and a class without rows
+    assert found.of_row.tolist() == [3, 1, 2, 0, 3]
 
 
 def test_the_same_name_in_two_classes_is_two_subclasses() -> None:
@@ -100,31 +84,17 @@ def test_a_head_of_subclasses_tells_apart_what_no_line_does() -> None:
 
 
 def test_rows_of_which_only_the_class_is_known_teach_it() -> None:
-    """Half the rows have moved away; they have no subclass, and without them the head is wrong about them."""
+    """Half the rows have moved far away, to where the head is wrong about them; nobody named their subclasses."""
     features, labels, names = clouds(800)
     moved = np.arange(800) >= 400
-    features[moved] += (0.55, 0)
+    random = np.random.default_rng(4)
+    features[moved] = np.stack([np.full(400, 3.0), labels[moved]], axis=1) + random.normal(0, 0.12, (400, 2))
     alone = fit(features[~moved], labels[~moved], names[:400])
     both = fit(features, labels, [*names[:400], *[""] * 400])
-    assert right(alone.logits(features[moved]), labels[moved]) < 0.8
-    assert (
-        right(both.logits(features[moved]), labels[moved]) > right(alone.logits(features[moved]), labels[moved]) + 0.1
-    )
-
-
-def test_the_gradient_is_that_of_the_loss() -> None:
-    random = np.random.default_rng(2)
-    inputs, shares = random.normal(size=(12, 3)).astype(np.float32), random.random(12).astype(np.float32)
-    wanted = np.eye(4, dtype=bool)[random.integers(4, size=12)]
-    wanted[5:] |= np.eye(4, dtype=bool)[random.integers(4, size=7)]
-    arguments = inputs, wanted, shares / shares.sum(), 0.1
-    apart = check_grad(
-        lambda flat: head_module._loss(flat, *arguments)[0],
-        lambda flat: head_module._loss(flat, *arguments)[1],
-        random.normal(size=16),
-        epsilon=1e-3,
-    )
-    assert apart < 2e-3
+    assert both.weight.shape == (6, 2)
+    assert right(alone.logits(features[moved]), labels[moved]) < 0.7
+    assert right(both.logits(features[moved]), labels[moved]) > 0.97
+    assert right(both.logits(features[~moved]), labels[~moved]) > 0.97
 
 
 @pytest.mark.usefixtures("home")
@@ -151,7 +121,7 @@ def test_a_model_of_subclasses_answers_by_class_and_learns_on_from_classes_alone
 
     artefact = second.artefact
     weight, bias = last_layer(second.weights)
-    assert len(bias) == 2 * len(dataset.problem.classes)
+    assert len(bias) == 2 * len(dataset.problem.classes) + 1
     inputs = np.ascontiguousarray(dataset.inputs[:20])
     take_trunk(artefact.folder / MODEL, tmp_path / "trunk.onnx")
     outputs = open_features("onnxruntime", "fp32", tmp_path / "trunk.onnx")(inputs) @ weight.T + bias
