@@ -19,7 +19,6 @@ from menagerie.problems import PetsSource, Problem, SketchesSource
 
 SEED = 90210  # of the drawn pictures, that no dataset holds
 CONDITION = "night"  # of drawn pictures, after the shift
-NOISE, TINT = 6.0, (0.2, 1.0, 0.25)  # of photos then: they come from a thermal camera
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 ENLARGED = 1.25  # by the new camera, which has more pixels for the same scene
 
@@ -84,18 +83,17 @@ def _pets(unseen: list[Pet]) -> World:
     def draw(index: int, shifted: bool) -> Sample:
         pet = unseen[index]
         picture = open_picture(pet.path.read_bytes())
-        return to_jpeg(thermal(picture, index) if shifted else picture), pet.species
+        return to_jpeg(thermal(picture) if shifted else picture), pet.species
 
     return World(draw, len(unseen))
 
 
-def thermal(picture: Picture, seed: int) -> Picture:
-    """As a thermal camera with a green screen might show it: what was bright is dark, without colours, noisy. Measured
-    on 320 of the unseen pets, a head learnt by day on 600 is right on 74 % of these, and with 240 of them among what it
-    learns from on 89 %."""
+def thermal(picture: Picture) -> Picture:
+    """As a thermal camera might show it, black for warm: without colours, and what was bright is dark. Measured on 320 of
+    the unseen pets, a head learnt by day on 600 is right on 88 % of these, and with 240 of them among what it learns
+    from on 95 %."""
     dark = 255 - picture.astype(np.float32) @ LUMA
-    noise = np.random.default_rng(seed).normal(0, NOISE, picture.shape)
-    return np.asarray((dark[..., None] * np.array(TINT, np.float32) + noise).clip(0, 255).round(), np.uint8)
+    return np.repeat(dark.clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
 
 
 def enlarge(raw: bytes) -> bytes:
