@@ -89,8 +89,8 @@ def _pets(unseen: list[Pet]) -> World:
 
 
 def thermal(picture: Picture) -> Picture:
-    """As a thermal camera might show it, black for warm: without colours, and what was bright is dark. Measured on 320 of
-    the unseen pets, a head learnt by day on 600 is right on 88 % of these, and with 240 of them among what it learns
+    """As a thermal camera might show it, black for warm: without colours, and what was bright is dark. Measured on 320
+    of the unseen pets, a head learnt by day on 600 is right on 88 % of these, and with 240 of them among what it learns
     from on 95 %."""
     dark = 255 - picture.astype(np.float32) @ LUMA
     return np.repeat(dark.clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
