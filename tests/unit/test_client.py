@@ -155,11 +155,11 @@ def test_attempts_are_counted_and_the_last_refusal_is_raised(run):
 
 @both
 def test_no_attempt_begins_after_the_deadline(run):
-    patience = Patience(deadline=0.5, retries=10**6, first_wait=0.01, longest_wait=0.02)
+    patience = Patience(deadline=1.5, retries=10**6, first_wait=0.01, longest_wait=0.02)
     # The last attempt may have had no time to be answered.
     with scripted(refusal(503)) as script, pytest.raises((Unavailable, Unreachable)):
         run(script.url, lambda client: client.stats(), patience=patience)
-    assert 2 < len(script.asked) < 10**4
+    assert 1 < len(script.asked) < 10**4
 
 
 @both
