@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from menagerie.errors import ArtefactError
 from menagerie.images import Picture
+from menagerie.subclasses import LEAST
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 EXPLAIN = "explain.onnx"  # beside the torch weights in the registry
 EVIDENCE = "evidence"
 STRENGTH = 0.6  # of the heat over the picture, at its hottest
-_LEAST = 1e-30  # of the sum of powers of a class that is far behind
 _THROUGH = ("Flatten", "Reshape", "Squeeze", "Identity")
 _HEAT = np.array([[0, 0, 80], [0, 110, 220], [0, 200, 160], [240, 220, 0], [220, 30, 0]], np.float32)  # cold to hot
 
@@ -73,7 +73,7 @@ def explain_graph(model: Path, path: Path) -> None:
         kept += [
             numpy_helper.from_array(np.ascontiguousarray(members.T[:, :, None, None]), "explain/to_classes"),
             numpy_helper.from_array(np.ascontiguousarray(members[:, :, None, None]), "explain/to_outputs"),
-            numpy_helper.from_array(np.array(_LEAST, np.float32), "explain/least"),
+            numpy_helper.from_array(np.array(LEAST, np.float32), "explain/least"),
         ]
         nodes.extend(_by_share(maps))
     output = helper.make_tensor_value_info(EVIDENCE, TensorProto.FLOAT, ["n", classes, None, None])
