@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from tests.helpers import make_artefact
 from tests.unit.journal.samples import prediction, voice
 
 SHARES = np.array([0.5, 0.3, 0.2], np.float32)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def attach_top(trunk: Path, top: Top, path: Path) -> None:
     if (width := features.type.tensor_type.shape.dim[1].dim_value) != top.weight.shape[1]:
         raise ValueError(f"{trunk}: {width} features; the top takes {top.weight.shape[1]}")
     graph.value_info.append(features)  # not an output any more; kept for `take_trunk`
-    graph.node.extend(_nodes(top.bank is not None, top.members is not None))
+    graph.node.extend(_nodes(top.bank is not None, top.class_of is not None))
     graph.initializer.extend(numpy_helper.from_array(array, _PREFIX + name) for name, array in _arrays(top))
     del graph.output[:]
     graph.output.extend(_outputs(top))

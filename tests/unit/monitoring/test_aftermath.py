@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,13 +29,6 @@ PROBLEM = Problem.model_validate(
         "gate": {"min_accuracy": 0.5},
     }
 )
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,6 @@ from menagerie.errors import ConfigurationError, ConflictError
 from menagerie.journal import Journal, open_journal
 from menagerie.monitoring.approval import approve, approved_by, waiting
 from menagerie.records import Decision
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
-    yield opened
-    opened.close()
 
 
 def kept(journal: Journal, action: Any = "approve") -> Decision:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -37,13 +36,6 @@ PROBLEM = Problem.model_validate(
     }
 )
 CALM = DriftResult(False, 0.5, True, "nothing moved", 100, 100)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
