@@ -197,7 +197,8 @@ def _same_trunk(dataset: Dataset, start: Start) -> bool:
 
 def _carried_forms(site: Site, first: Head, reference: float, start: Start) -> tuple[Form, ...]:
     """The forms that the version gone on from is served in, as fast as they were found then; the fastest that is
-    still right enough comes first. Those that were refused then are not tried again."""
+    still right enough comes first. Those that were refused then are not tried again, and slower ones keep the accuracy
+    they had: they are held against the served head afterwards, like all."""
     known, budget = start.artefact, site.dataset.problem.export.budget
     forms = list(known.manifest.forms)
     for file in {form.file for form in forms if form.accepted}:
@@ -206,6 +207,8 @@ def _carried_forms(site: Site, first: Head, reference: float, start: Start) -> t
         if form.accepted:
             accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
             forms[place] = judged(form, accuracy, reference, budget)
+            if forms[place].accepted:
+                break
     return tuple(sorted(forms, key=lambda form: not form.accepted))
 
 

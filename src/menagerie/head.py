@@ -51,7 +51,8 @@ def fit_head(
 
     Minimised is sum(weights * log loss) + sum(weight**2) / (2 * strength * n), with `weight` in units of the
     standardised features. The strength is the one with the lowest weighted log loss of the classes in stratified
-    cross-validation.
+    cross-validation. A row whose subclass is known has the log loss of it; one of which only the class is known, that
+    of all its subclasses together (partial labels: T. Cour et al., "Learning from Partial Labels", JMLR 2011).
 
     Args:
         features: Of the training rows, [n, width].
@@ -66,22 +67,22 @@ def fit_head(
         subclasses: What the outputs are, and which of them each row is; None: they are the classes.
     """
     outputs = subclasses or number_subclasses(labels, [""] * len(labels), classes)
-    truth = outputs.of_row
+    wanted = outputs.wanted(labels)
     centre, scale = features.mean(axis=0), feature_scale(features)
     copies = [((one - centre) / scale).astype(np.float32) for one in (features, *views)]
     strengths = sorted(strengths)
     held_out = np.zeros((len(strengths), len(labels), classes), np.float32)
     total = np.zeros((len(strengths), features.shape[1] + 1, len(outputs.class_of)))
-    parts = _folds(labels, truth, folds, seed)
+    parts = _folds(labels, outputs.of_row, folds, seed)
     for part in range(folds):
         unseen = parts == part
-        for index, layer in enumerate(_path(copies, truth, weights, ~unseen, strengths, np.zeros_like(total[0]))):
+        for index, layer in enumerate(_path(copies, wanted, weights, ~unseen, strengths, np.zeros_like(total[0]))):
             logits = (copies[0][unseen] @ layer[:-1] + layer[-1]).astype(np.float32)
             held_out[index, unseen] = class_logits(logits, outputs.class_of)
             total[index] += layer
     best = int(np.argmin([weights @ log_losses(labels, softmax(logits)) for logits in held_out]))
     everything = np.ones(len(labels), bool)  # the mean of the folds' layers is nearly there
-    (layer,) = _path(copies, truth, weights, everything, strengths[best : best + 1], total[best] / folds)
+    (layer,) = _path(copies, wanted, weights, everything, strengths[best : best + 1], total[best] / folds)
     weight = layer[:-1] / scale[:, None]
     bias = layer[-1] - centre @ weight
     class_of = None if subclasses is None else outputs.class_of
@@ -106,7 +107,7 @@ def _folds(labels: NDArray[np.int64], finer: NDArray[np.int64], folds: int, seed
 
 def _path(
     copies: Sequence[Floats],
-    labels: NDArray[np.int64],
+    wanted: NDArray[np.bool_],
     weights: Floats,
     rows: NDArray[np.bool_],
     strengths: Sequence[float],
@@ -117,7 +118,7 @@ def _path(
 
     inputs = np.concatenate([copy[rows] for copy in copies])
     shares = np.tile(weights[rows] / (weights[rows].sum() * len(copies)), len(copies)).astype(np.float32)
-    truth = np.tile(labels[rows], len(copies))
+    truth = np.tile(wanted[rows], (len(copies), 1))
     layer = start
     for strength in strengths:
         arguments = (inputs, truth, shares, 1 / (strength * rows.sum()))
@@ -128,20 +129,22 @@ def _path(
 
 
 def _loss(
-    flat: NDArray[np.float64], inputs: Floats, truth: NDArray[np.int64], shares: Floats, penalty: float
+    flat: NDArray[np.float64], inputs: Floats, truth: NDArray[np.bool_], shares: Floats, penalty: float
 ) -> tuple[float, NDArray[np.float64]]:
     """What is minimised, and its gradient. Products in float32, which is twice as fast; sums in float64."""
     layer = flat.reshape(inputs.shape[1] + 1, -1)
     single = layer.astype(np.float32)
-    own = np.arange(len(truth)), truth
     powers = inputs @ single[:-1] + single[-1]
     powers -= powers.max(axis=1, keepdims=True)
-    right = powers[own]
+    largest = powers.max(axis=1, keepdims=True, where=truth, initial=-np.inf)  # of those that are right
+    right = np.exp(powers - largest, where=truth, out=np.zeros_like(powers))
+    rights = right.sum(axis=1)
     np.exp(powers, out=powers)
     sums = powers.sum(axis=1)
-    loss = (shares * (np.log(sums) - right)).sum(dtype=np.float64) + penalty / 2 * (layer[:-1] ** 2).sum()
+    losses = np.log(sums) - np.log(rights) - largest[:, 0]
+    loss = (shares * losses).sum(dtype=np.float64) + penalty / 2 * (layer[:-1] ** 2).sum()
     powers *= (shares / sums)[:, None]
-    powers[own] -= shares
+    powers -= right * (shares / rights)[:, None]
     gradient = np.empty_like(layer)
     gradient[:-1] = inputs.T @ powers + penalty * layer[:-1]
     gradient[-1] = powers.sum(axis=0)

@@ -2,8 +2,8 @@
 which is which, for a species is no one cloud of features (docs/ablations.md).
 
 A head's outputs are then the subclasses, in the order of their classes; the probability of a class is the sum of
-those of its subclasses. Whoever labels an input later need not know them: such rows are a subclass of their own in
-their class, and so free to look unlike what was learnt before.
+those of its subclasses. Whoever labels an input later need not know them: such a row may be any subclass of its class,
+or a further one, which looks unlike all that was learnt before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ class Subclasses:
     """The outputs of a head, and which of them each training row is."""
 
     class_of: NDArray[np.int64]  # [outputs], ascending; every class has at least one
-    of_row: NDArray[np.int64]  # [n]
+    of_row: NDArray[np.int64]  # [n]; -1 where only the class is known
+
+    def wanted(self, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which outputs are right [n, outputs] for rows of these classes [n]."""
+        known = self.of_row[:, None] == np.arange(len(self.class_of))
+        return np.asarray(known | ((self.of_row < 0)[:, None] & (labels[:, None] == self.class_of)))
 
 
 def number_subclasses(labels: NDArray[np.int64], names: Sequence[str], classes: int) -> Subclasses:
@@ -30,15 +35,15 @@ def number_subclasses(labels: NDArray[np.int64], names: Sequence[str], classes: 
 
     Args:
         labels: Class indices [n].
-        names: Of the subclass of each row, [n]; empty where none is known, which is a subclass like the others.
-        classes: How many there are; one without rows has one output.
+        names: Of the subclass of each row, [n]; empty where none is known.
+        classes: How many there are. One has a further output where it has rows without a name, or no rows at all.
     """
     rows = [(int(label), name) for label, name in zip(labels, names, strict=True)]
     empty = set(range(classes)) - {label for label, _ in rows}
     outputs = sorted({*rows, *((label, "") for label in empty)})
     place = {output: index for index, output in enumerate(outputs)}
-    class_of = np.array([label for label, _ in outputs], np.int64)
-    return Subclasses(class_of, np.array([place[row] for row in rows], np.int64))
+    of_row = [place[row] if row[1] else -1 for row in rows]
+    return Subclasses(np.array([label for label, _ in outputs], np.int64), np.array(of_row, np.int64))
 
 
 def members(class_of: NDArray[np.int64]) -> NDArray[np.float32]:

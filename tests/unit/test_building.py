@@ -372,6 +372,22 @@ def test_what_was_refused_is_not_tried_again_and_what_got_worse_gives_way(pictur
     assert found.precision == "fp32"
 
 
+def test_only_the_fastest_form_of_a_retraining_is_fitted_anew(pictured: Made, tmp_path: Path) -> None:
+    asked: list[str] = []
+    accuracy = building._accuracy
+
+    def counted(ground: building.Ground, head: building.Head) -> float:
+        asked.append(ground.form.name)
+        return accuracy(ground, head)
+
+    with workshop(pictured.folder.parent) as patch:
+        patch.setattr(building, "_accuracy", counted)
+        start = Start(pictured.built.artefact, pictured.built.weights)
+        manifest = built(pictured.dataset, tmp_path / "run", start).built.artefact.manifest
+    assert asked == ["onnxruntime_fp32", ORDER[0]]
+    assert [form.name for form in manifest.forms if form.accepted] == ORDER
+
+
 def test_on_another_processor_the_forms_are_measured_anew(pictured: Made, tmp_path: Path) -> None:
     artefact = pictured.built.artefact
     elsewhere = replace(artefact, manifest=artefact.manifest.model_copy(update={"cpu_features": ("other",)}))

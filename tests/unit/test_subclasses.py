@@ -12,7 +12,9 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 from pydantic import ValidationError
+from scipy.optimize import check_grad
 
+from menagerie import head as head_module
 from menagerie.artefact import MODEL, load_artefact
 from menagerie.building import make
 from menagerie.data import extend, prepare
@@ -30,8 +32,27 @@ from tests import tiny
 def test_subclasses_are_numbered_in_the_order_of_their_classes() -> None:
     labels = np.array([1, 0, 1, 0, 1])
     found = number_subclasses(labels, ["tabby", "boxer", "siamese", "", "tabby"], 3)
-    assert found.class_of.tolist() == [0, 0, 1, 1, 2]  # nameless, boxer, siamese, tabby, and a class without rows
-    assert found.of_row.tolist() == [3, 1, 2, 0, 3]
+    assert found.class_of.tolist() == [0, 0, 1, 1, 2]  # a further one, boxer, siamese, tabby, and a class without rows
+    assert found.of_row.tolist() == [3, 1, 2, -1, 3]
+    assert found.wanted(labels).astype(int).tolist() == [
+        [0, 0, 0, 1, 0],
+        [0, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [1, 1, 0, 0, 0],  # a boxer or something else of its class
+        [0, 0, 0, 1, 0],
+    ]
+
+
+def test_a_row_without_a_subclass_may_be_any_of_its_class() -> None:
+    found = number_subclasses(np.array([0, 0, 0, 1]), ["boxer", "pug", "", ""], 2)
+    assert found.class_of.tolist() == [0, 0, 0, 1]
+    assert found.of_row.tolist() == [1, 2, -1, -1]
+    assert found.wanted(np.array([0, 0, 0, 1])).tolist() == [
+        [False, True, False, False],
+        [False, False, True, False],
+        [True, True, True, False],
+        [False, False, False, True],
+    ]
 
 
 def test_the_same_name_in_two_classes_is_two_subclasses() -> None:
@@ -95,6 +116,21 @@ def test_rows_of_which_only_the_class_is_known_teach_it() -> None:
     assert right(alone.logits(features[moved]), labels[moved]) < 0.7
     assert right(both.logits(features[moved]), labels[moved]) > 0.97
     assert right(both.logits(features[~moved]), labels[~moved]) > 0.97
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    random = np.random.default_rng(2)
+    inputs, shares = random.normal(size=(12, 3)).astype(np.float32), random.random(12).astype(np.float32)
+    wanted = np.eye(4, dtype=bool)[random.integers(4, size=12)]
+    wanted[5:] |= np.eye(4, dtype=bool)[random.integers(4, size=7)]
+    arguments = inputs, wanted, shares / shares.sum(), 0.1
+    apart = check_grad(
+        lambda flat: head_module._loss(flat, *arguments)[0],
+        lambda flat: head_module._loss(flat, *arguments)[1],
+        random.normal(size=16),
+        epsilon=1e-3,
+    )
+    assert apart < 2e-3
 
 
 @pytest.mark.usefixtures("home")
