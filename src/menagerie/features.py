@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from menagerie.views import changed
 BATCH = 8
 PART_ROWS = 1024  # what a process that is killed may have to do again
 DIGEST = 32  # bytes
+
+Features = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +77,14 @@ def features_of(
     Raises:
         ArtefactError: the runtime cannot load the trunk.
     """
-    name = (
-        f"{sha256(trunk)}-{form.runtime}-{version(form.runtime)}-{form.precision}-{(view or 'plain').replace(' ', '-')}"
-    )
+    checksum = sha256(trunk)
+    name = f"{checksum}-{form.runtime}-{version(form.runtime)}-{form.precision}-{(view or 'plain').replace(' ', '-')}"
     folder = get_settings().home / "cache" / "features" / name
     digests = [hashlib.sha256(key.encode()).digest() for key in keys]
     known = _known(folder)
     missing = {digest: at for at, digest in enumerate(digests) if digest not in known}
     if missing or not digests:
-        run = open_features(form.runtime, form.precision, trunk)
+        run = _opened(form.runtime, form.precision, trunk, checksum)
         if not digests:  # only the trunk knows the width
             return run(np.zeros((1, *inputs.shape[1:]), inputs.dtype))[:0]
 
@@ -95,6 +97,12 @@ def features_of(
             _write(folder, named, found)
             known |= dict(zip(named, found, strict=True))
     return np.stack([known[digest] for digest in digests])
+
+
+@lru_cache(maxsize=1)  # a head's views are computed one after another: a third of a second for each is compiling
+def _opened(runtime: str, precision: str, trunk: Path, checksum: str) -> Features:
+    """`open_features` of a file with this sha256, opened once for several views."""
+    return open_features(runtime, precision, trunk)
 
 
 def _changed(view: str, batch: NDArray[Any]) -> NDArray[np.uint8]:

@@ -107,14 +107,14 @@ def test_the_new_camera_has_more_pixels_of_the_same_scene():
     assert np.abs(again - np.asarray(small, np.float64)).mean() < 4
 
 
-def test_a_thermal_camera_shows_no_colours_and_bright_things_dark():
+def test_a_thermal_camera_under_the_ceiling_shows_no_colours_bright_things_dark_and_all_upside_down():
     photo = np.zeros((40, 60, 3), np.uint8)
-    photo[:20] = (255, 240, 200)
+    photo[:20, :30] = (255, 240, 200)
     seen = thermal(photo)
     assert seen.shape == photo.shape
     assert (seen == seen[..., :1]).all()
-    assert seen[:20].max() < 30
-    assert (seen[20:] == 255).all()
+    assert seen[20:, 30:].max() < 30
+    assert (seen[:20] == 255).all() and (seen[20:, :30] == 255).all()
 
 
 def test_the_unseen_pets_are_enough_for_the_longest_drill(shared: Path, problems: Path):

@@ -20,7 +20,7 @@ from menagerie.journal.windows import Asked, matching, scores
 ROWS = 5000  # fetched at once
 
 Model = tuple[str, str]  # version, fingerprint
-Vectors = Sequence[Any]  # statistics, probabilities, unlikeness, as they are stored
+Stored = Sequence[Any]  # version, fingerprint, statistics, probabilities, unlikeness
 Place = tuple[int, Model]  # number of the bucket
 
 
@@ -86,9 +86,9 @@ class _Tally:
     unlike: int = 0
     statistics: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
 
-    def add(self, rows: Sequence[Vectors], threshold: float) -> None:
+    def add(self, rows: Sequence[Stored], threshold: float) -> None:
         """Further rows; with a threshold of NaN none is scored."""
-        statistics, probabilities, stored = zip(*rows, strict=True)
+        _, _, statistics, probabilities, stored = zip(*rows, strict=True)
         unlikeness = scores(stored)
         self.rows += len(rows)
         self.confidence += float(matrix(probabilities, "probabilities").max(axis=1).sum(dtype=np.float64))
@@ -103,10 +103,9 @@ def _tallies(connection: Connection, asked: Asked, thresholds: Mapping[str, floa
     query = select(*columns).where(matching(connection, asked))
     tallies: dict[Model, _Tally] = defaultdict(_Tally)
     for part in connection.execute(query, execution_options={"yield_per": ROWS}).partitions():
-        groups: dict[Model, list[Vectors]] = defaultdict(list)
-        for version, fingerprint, *vectors in part:
-            groups[version, fingerprint].append(vectors)
-        for model, rows in groups.items():
+        models = {(row[0], row[1]) for row in part}
+        for model in models:
+            rows = part if len(models) == 1 else [row for row in part if (row[0], row[1]) == model]
             tallies[model].add(rows, thresholds.get(model[1], np.nan))
     return tallies
 
