@@ -90,8 +90,7 @@ def _pets(unseen: list[Pet]) -> World:
 
 def thermal(picture: Picture) -> Picture:
     """As a thermal camera that hangs from the ceiling might show it: upside down, without colours, and what was bright
-    is dark. Measured on trainval pictures, a head learnt by day on 500 is right on 59 % of these, and on 86 % with two
-    thirds of 400 queued ones among what it learns from. Cats and dogs both get lost: where a shift only makes a model
+    is dark. Cats and dogs both get lost: where a shift only makes a model
     call dogs cats, whatever mends it loses cats, and a gate that holds every class against the champion refuses it."""
     dark = 255 - picture[::-1, ::-1].astype(np.float32) @ LUMA
     return np.repeat(dark.clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)

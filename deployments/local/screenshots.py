@@ -21,7 +21,7 @@ from menagerie.settings import Settings, get_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-SIZES = {"page": (1060, 540), "report": (1180, 1120), "mlflow": (1500, 620), "prefect": (1180, 1460)}
+SIZES = {"page": (1060, 640), "report": (1180, 1120), "mlflow": (1500, 620), "prefect": (1180, 1460)}
 CROPS = {"prefect": (250, 590, 1180, 1460)}  # the list of runs
 COLOURS = 128
 PATIENCE = 60_000  # milliseconds

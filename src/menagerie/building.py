@@ -197,18 +197,21 @@ def _same_trunk(dataset: Dataset, start: Start) -> bool:
 
 def _carried_forms(site: Site, first: Head, reference: float, start: Start) -> tuple[Form, ...]:
     """The forms that the version gone on from is served in, as fast as they were found then; the fastest that is
-    still right enough comes first. Those that were refused then are not tried again, and slower ones keep the accuracy
-    they had: they are held against the served head afterwards, like all."""
+    still right enough comes first. Only it is fitted anew: of slower ones no accuracy is known then, beyond that the
+    served head suits them. Those that were refused before are not tried again."""
     known, budget = start.artefact, site.dataset.problem.export.budget
-    forms = list(known.manifest.forms)
+    forms, led = list(known.manifest.forms), False
     for file in {form.file for form in forms if form.accepted}:
         shutil.copy(known.folder / file, site.target / file)
     for place, form in enumerate(forms):
-        if form.accepted:
+        if form.accepted and (form.precision == "fp32" or not led):
             accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
             forms[place] = judged(form, accuracy, reference, budget)
-            if forms[place].accepted:
-                break
+            led |= forms[place].accepted
+        elif form.accepted:
+            forms[place] = form.model_copy(
+                update={"accuracy": None, "reason": "slower than the first: not fitted anew"}
+            )
     return tuple(sorted(forms, key=lambda form: not form.accepted))
 
 

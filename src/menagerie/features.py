@@ -26,7 +26,7 @@ from menagerie.artefact import Form, sha256
 from menagerie.data import Dataset
 from menagerie.data.examine import Progress
 from menagerie.evaluation.corruptions import corrupt
-from menagerie.inference.runtime import open_features
+from menagerie.inference.runtime import Features, open_features
 from menagerie.kinds import PREPROCESSING
 from menagerie.settings import get_settings
 from menagerie.views import changed
@@ -34,8 +34,6 @@ from menagerie.views import changed
 BATCH = 8
 PART_ROWS = 1024  # what a process that is killed may have to do again
 DIGEST = 32  # bytes
-
-Features = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +97,7 @@ def features_of(
     return np.stack([known[digest] for digest in digests])
 
 
-@lru_cache(maxsize=1)  # a head's views are computed one after another: a third of a second for each is compiling
+@lru_cache(maxsize=1)  # views follow each other, and compiling takes a third of a second; it stays in memory
 def _opened(runtime: str, precision: str, trunk: Path, checksum: str) -> Features:
     """`open_features` of a file with this sha256, opened once for several views."""
     return open_features(runtime, precision, trunk)

@@ -113,15 +113,15 @@ def _path(
     strengths: Sequence[float],
     start: NDArray[np.float64],
 ) -> Iterator[NDArray[np.float64]]:
-    """The layer [width + 1, classes] (the bias last) of each strength, each fit going on from the one before."""
+    """The layer [width + 1, outputs] (the bias last) of each strength, each fit going on from the one before."""
     from scipy.optimize import minimize
 
     inputs = np.concatenate([copy[rows] for copy in copies])
     shares = np.tile(weights[rows] / (weights[rows].sum() * len(copies)), len(copies)).astype(np.float32)
-    truth = np.tile(wanted[rows], (len(copies), 1))
+    wanted = np.tile(wanted[rows], (len(copies), 1))
     layer = start
     for strength in strengths:
-        arguments = (inputs, truth, shares, 1 / (strength * rows.sum()))
+        arguments = (inputs, wanted, shares, 1 / (strength * rows.sum()))
         options = {"maxiter": ITERATIONS, "gtol": GRADIENT}
         found = minimize(_loss, layer.ravel(), arguments, method="L-BFGS-B", jac=True, options=options)
         layer = found.x.reshape(start.shape)
@@ -129,15 +129,15 @@ def _path(
 
 
 def _loss(
-    flat: NDArray[np.float64], inputs: Floats, truth: NDArray[np.bool_], shares: Floats, penalty: float
+    flat: NDArray[np.float64], inputs: Floats, wanted: NDArray[np.bool_], shares: Floats, penalty: float
 ) -> tuple[float, NDArray[np.float64]]:
     """What is minimised, and its gradient. Products in float32, which is twice as fast; sums in float64."""
     layer = flat.reshape(inputs.shape[1] + 1, -1)
     single = layer.astype(np.float32)
     powers = inputs @ single[:-1] + single[-1]
     powers -= powers.max(axis=1, keepdims=True)
-    largest = powers.max(axis=1, keepdims=True, where=truth, initial=-np.inf)  # of those that are right
-    right = np.exp(powers - largest, where=truth, out=np.zeros_like(powers))
+    largest = powers.max(axis=1, keepdims=True, where=wanted, initial=-np.inf)
+    right = np.exp(powers - largest, where=wanted, out=np.zeros_like(powers))
     rights = right.sum(axis=1)
     np.exp(powers, out=powers)
     sums = powers.sum(axis=1)

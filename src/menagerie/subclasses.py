@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 1e-30  # of a class's share of all outputs: its logarithm stays finite
+LEAST = 1e-30  # of a class's sum of powers beside the largest: its logarithm stays finite
 
 
 @dataclass(frozen=True, eq=False)

@@ -373,18 +373,23 @@ def test_what_was_refused_is_not_tried_again_and_what_got_worse_gives_way(pictur
 
 
 def test_only_the_fastest_form_of_a_retraining_is_fitted_anew(pictured: Made, tmp_path: Path) -> None:
-    asked: list[str] = []
+    found: dict[str, float] = {}
     accuracy = building._accuracy
 
-    def counted(ground: building.Ground, head: building.Head) -> float:
-        asked.append(ground.form.name)
-        return accuracy(ground, head)
+    def kept(ground: building.Ground, head: building.Head) -> float:
+        found[ground.form.name] = accuracy(ground, head)
+        return found[ground.form.name]
 
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "_accuracy", counted)
+        patch.setattr(building, "_accuracy", kept)
+        more = extend(pictured.dataset, new_pictures(tmp_path), labels_until=99)
         start = Start(pictured.built.artefact, pictured.built.weights)
-        manifest = built(pictured.dataset, tmp_path / "run", start).built.artefact.manifest
-    assert asked == ["onnxruntime_fp32", ORDER[0]]
+        manifest = built(more, tmp_path / "run", start).built.artefact.manifest
+    assert list(found) == ["onnxruntime_fp32", ORDER[0]]
+    before = {form.name: form.accuracy for form in pictured.built.artefact.manifest.forms}
+    assert before["onnxruntime_fp32"] != found["onnxruntime_fp32"], "other rows, another accuracy"
+    reference = found["onnxruntime_fp32"]
+    assert [form.accuracy for form in manifest.forms] == [found[ORDER[0]], None, reference, reference]
     assert [form.name for form in manifest.forms if form.accepted] == ORDER
 
 

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from menagerie import features
 from menagerie.artefact import Form
 from menagerie.features import features_of
+from menagerie.inference.runtime import open_features
 from menagerie.views import changed
 
 FORM = Form(runtime="onnxruntime", precision="fp32", file="trunk.onnx", accepted=True, reason="")
@@ -63,6 +64,27 @@ def parts(home: Path) -> list[Path]:
 @pytest.fixture
 def trunk(tmp_path: Path) -> Path:
     return make_trunk(tmp_path / "trunk.onnx")
+
+
+def test_a_trunk_is_opened_once_for_several_views_and_anew_where_its_file_changed(
+    trunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def counted(runtime: str, precision: str, path: Path) -> features.Features:
+        opened.append(path)
+        return open_features(runtime, precision, path)
+
+    monkeypatch.setattr(features, "open_features", counted)
+    features._opened.cache_clear()
+    inputs = pictures(4)
+    for view in (None, "mirrored", "dim"):
+        features_of(trunk, FORM, inputs, names(range(4)), view)
+    assert opened == [trunk]
+    make_trunk(trunk, seed=1)
+    found = features_of(trunk, FORM, inputs, names(range(4)))
+    assert opened == [trunk, trunk]
+    assert np.allclose(found, expected(inputs, seed=1), rtol=1e-4, atol=0.1)
 
 
 def test_rows_follow_the_keys_whatever_is_known_already(trunk: Path) -> None:

@@ -29,6 +29,7 @@ BATCH_TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 1e-2}
 STREAMS = 8  # at most: each has a graph of its own in memory
 
 Arrays = dict[str, NDArray[np.float32]]
+Features = Callable[[NDArray[Any]], NDArray[np.float32]]  # inputs [n, *shape] to [n, width], for any thread
 Providers = Sequence[tuple[str, Mapping[str, str]]]
 
 # ONNX Runtime's, the first that is there: what it runs on, with what it is told. On a GPU fp32 is fp32, not TF32, and
@@ -212,10 +213,8 @@ def open_runtime(runtime: str, precision: str, model: Path, threads: int = 1) ->
     return kind(model, threads, precision)
 
 
-def open_features(
-    runtime: str, precision: str, trunk: Path, threads: int = 1
-) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    """A trunk's file as a function of inputs [n, *shape] to features float32 [n, width], for any thread.
+def open_features(runtime: str, precision: str, trunk: Path, threads: int = 1) -> Features:
+    """A trunk's file as a function of inputs to features.
 
     Raises:
         ArtefactError: it cannot be loaded.

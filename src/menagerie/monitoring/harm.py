@@ -112,8 +112,8 @@ def _told(past: _Answers, finite: NDArray[np.bool_], chances: Floats, off: float
         min(accuracy + margin, 1.0),
         level,
         loss,
-        loss - apart,
-        loss + apart,
+        max(loss - apart, level - 1),
+        min(loss + apart, level),
         noise,
         everywhere,
     )

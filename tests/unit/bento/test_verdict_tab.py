@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-import pytest
 
 from bento.ui.verdict import newest, verdict_tab
 from menagerie.errors import Overloaded
@@ -19,13 +16,6 @@ from menagerie.records import Check, ModelRef, Verdict
 
 AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 ONE, TWO = ModelRef("1", "1" * 64), ModelRef("2", "2" * 64)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    found = Journal(f"sqlite:///{tmp_path / 'journal.db'}", tmp_path / "spool")
-    yield found
-    found.close()
 
 
 def test_the_newest_verdict_is_told_with_every_check(journal: Journal) -> None:

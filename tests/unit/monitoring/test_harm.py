@@ -51,6 +51,17 @@ def window_of(rng: np.random.Generator, rows: int, moved: float, odd: float = 0.
     return window, rng.random(rows) < chance
 
 
+def test_no_interval_reaches_beyond_what_can_be() -> None:
+    """Copies that contradict each other make the estimate of a far world unsure of everything."""
+    rng = np.random.default_rng(5)
+    copies = copies_of(rng, odds=(4.0, -4.0, 4.0, -4.0, 4.0, -4.0))
+    found = estimate_accuracy(reference_of(rng), window_of(rng, 200, 2.0)[0], copies)
+    assert found is not None
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert found.loss_low == found.reference_accuracy - 1
+    assert found.loss_high == found.reference_accuracy
+
+
 @pytest.mark.parametrize("moved", [0.0, 0.7, 1.5])
 def test_the_estimate_is_near_the_truth_however_far_the_world_moved(moved: float) -> None:
     rng = np.random.default_rng(3)
