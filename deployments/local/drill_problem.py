@@ -13,6 +13,7 @@ WINDOW = 200  # predictions at most, so that a window is soon of one world
 LEAST = 100  # of them that can be compared
 LIMIT = 600  # of each official split of the pets that are learnt from and judged on; the others are the world's
 CANARY_REQUESTS = 50
+ROBUST = 300  # golden pets that are corrupted to judge on: of 100, three points are often chance
 COOLDOWN_MINUTES = 30.0  # at least: a retraining on a slow machine is not asked for twice
 
 Tables = dict[str, Any]
@@ -35,6 +36,7 @@ def derive(name: str, folder: Path) -> str:
     }
     if problem.source.type == "oxford-pets":
         changes["source"] = {"limit": min(problem.source.limit or LIMIT, LIMIT)}
+        changes["gate"] = {"robustness_inputs": max(problem.gate.robustness_inputs, ROBUST)}
     for part, values in changes.items():
         tables[part] = {**tables.get(part, {}), **values}
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Reference
-from menagerie.monitoring.permutation import PREDICTION, largest_scores, limit_of, p_value_of
+from menagerie.monitoring.permutation import PREDICTION, largest_scores, limit_of, p_value_of, scale_of
 from menagerie.records import Window
 
 SIZE_COLUMNS = ("width", "height", "aspect")
@@ -130,10 +130,11 @@ def compare(
     shares = {group: SHARES[group] / sum(SHARES[one] for one in present) for group in present}
     dealt = max(permutations, math.ceil(1 / (alpha * min(shares.values())) - 1e-9) - 1)
     observed, largest = largest_scores(np.stack(table.values), table.groups, sizes[0], dealt, seed)
-    limits = {group: limit_of(values, alpha * shares.get(group, 1.0)) for group, values in largest.items()}
-    ratios = np.max([largest[group] / limits[group] for group in present], axis=0)
+    scales = {group: scale_of(largest[group], alpha * share) for group, share in shares.items()}
+    ratios = np.max([largest[group] / scale for group, scale in scales.items()], axis=0)
     critical = limit_of(ratios, alpha)
-    limits = {group: limit * (critical if group in shares else 1.0) for group, limit in limits.items()}
+    limits = {group: limit_of(values, alpha) for group, values in largest.items()}
+    limits |= {group: scale * critical for group, scale in scales.items()}
     columns = tuple(
         ColumnDrift(name, group, score, limits[group], _shift(values, sizes[0]))
         for name, group, values, score in zip(table.names, table.groups, table.values, observed, strict=True)

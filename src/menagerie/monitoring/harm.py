@@ -88,18 +88,18 @@ class Estimator:
         unlike = window.unlikeness[finite].astype(np.float64)
         if self._copies is None or not np.isfinite(unlike).all() or not np.isfinite(past.unlikeness).all():
             chances: Floats = np.asarray(np.interp(asked, *isotonic(past.confidence, past.right)))
-            off = 0.0
+            off = unsure = 0.0
         else:
             regression, off = self._learnt
-            chances = regression.chances(asked, unlike)
-        return _told(past, finite, chances, off)
+            chances, unsure = regression.chances(asked, unlike), regression.error(asked, unlike)
+        return _told(past, finite, chances, off, unsure)
 
 
-def _told(past: _Answers, finite: NDArray[np.bool_], chances: Floats, off: float) -> Estimate:
-    """The estimate, from the chances of those rows [n] that are `finite`."""
+def _told(past: _Answers, finite: NDArray[np.bool_], chances: Floats, off: float, unsure: float) -> Estimate:
+    """The estimate, from the chances of those rows [n] that are `finite`, whose mean has the standard error `unsure`."""
     level, accuracy = float(past.right.mean()), float(chances.mean())
     error = off * (abs(level - accuracy) + LEAST)
-    here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2)
+    here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2 + unsure**2)
     there = level * (1 - level) / len(past.right)
     margin, apart = SURE * here, SURE * math.sqrt(here**2 + there)
     noise = SURE * math.sqrt(level * (1 - level) / len(chances) + (off * LEAST) ** 2 + there)
@@ -145,12 +145,22 @@ class _Regression:
 
     centre: Floats
     scale: Floats
-    weight: Floats
-    bias: float
+    layer: Floats  # the bias last
+    covariance: Floats  # of the layer
 
     def chances(self, confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> Floats:
+        return _shares(self._design(confidence, unlikeness), self.layer)
+
+    def error(self, confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> float:
+        """The standard error of the mean chance, of what few rows were learnt from (delta method)."""
+        design = self._design(confidence, unlikeness)
+        chances = _shares(design, self.layer)
+        slope = (chances * (1 - chances)) @ design / len(design)
+        return math.sqrt(max(float(slope @ self.covariance @ slope), 0.0))
+
+    def _design(self, confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> Floats:
         columns = (_columns(confidence, unlikeness) - self.centre) / self.scale
-        return np.asarray(1 / (1 + np.exp(-(columns @ self.weight + self.bias))))
+        return np.concatenate([columns, np.ones((len(columns), 1))], axis=1)
 
 
 def _fit(past: _Answers, changed: _Answers) -> _Regression:
@@ -159,11 +169,27 @@ def _fit(past: _Answers, changed: _Answers) -> _Regression:
     right = np.concatenate([past.right, changed.right]).astype(np.int64)
     columns = _columns(confidence, unlikeness)
     centre, scale = columns.mean(axis=0), columns.std(axis=0) + 1e-9
-    weights = np.repeat([REFERENCE_WEIGHT, 1.0], [len(past.right), len(changed.right)]).astype(np.float32)
-    standard = ((columns - centre) / scale).astype(np.float32)
-    head = fit_head(standard, right, 2, weights=weights / weights.sum(), strengths=(1.0,), seed=0, folds=2)
-    weight = (head.weight[1] - head.weight[0]).astype(np.float64)
-    return _Regression(centre, scale, weight, float(head.bias[1] - head.bias[0]))
+    weights = np.repeat([REFERENCE_WEIGHT, 1.0], [len(past.right), len(changed.right)])
+    standard = (columns - centre) / scale
+    shares = (weights / weights.sum()).astype(np.float32)
+    head = fit_head(standard.astype(np.float32), right, 2, weights=shares, strengths=(1.0,), seed=0, folds=2)
+    layer = np.append(head.weight[1] - head.weight[0], head.bias[1] - head.bias[0]).astype(np.float64)
+    design = np.concatenate([standard, np.ones((len(standard), 1))], axis=1)
+    return _Regression(centre, scale, layer, _covariance(design, right, weights, _shares(design, layer)))
+
+
+def _shares(design: Floats, layer: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-(design @ layer))))
+
+
+def _covariance(design: Floats, right: NDArray[np.int64], weights: Floats, chances: Floats) -> Floats:
+    """Of a weighted logistic regression's layer, right also where rows count unequally (the sandwich of P. Huber, 1967).
+    The penalty of the fit is part of its curvature."""
+    curvature = (design * (weights * chances * (1 - chances))[:, None]).T @ design
+    curvature[np.diag_indices(design.shape[1] - 1)] += weights.sum() / (2 * len(design))
+    spread = (design * (weights * (right - chances))[:, None]).T
+    inverse = np.linalg.pinv(curvature, hermitian=True)
+    return np.asarray(inverse @ (spread @ spread.T) @ inverse)
 
 
 def _columns(confidence: NDArray[np.floating], unlikeness: NDArray[np.floating]) -> Floats:
@@ -177,7 +203,10 @@ def _columns(confidence: NDArray[np.floating], unlikeness: NDArray[np.floating])
 
 def _unexplained(past: _Answers, changed: _Answers, condition: NDArray[np.int64], families: NDArray[np.str_]) -> float:
     """How far an estimate is off in a family of changes that it did not learn from, as a share of the loss it reports
-    (and `LEAST`): a standard deviation, without what the number of copies explains."""
+    (and `LEAST`): a standard deviation, without what the number of copies explains; larger by as much as Student's t
+    asks for one that is known from so few families."""
+    from scipy.stats import t
+
     level = float(past.right.mean())
     squares, losses = 0.0, 0.0
     for family in np.unique(families):
@@ -186,9 +215,11 @@ def _unexplained(past: _Answers, changed: _Answers, condition: NDArray[np.int64]
             rows = changed[condition == one]
             chances = fitted.chances(rows.confidence, rows.unlikeness)
             chance = float((chances * (1 - chances)).sum()) / len(chances) ** 2
+            chance += fitted.error(rows.confidence, rows.unlikeness) ** 2
             squares += float(chances.mean() - rows.right.mean()) ** 2 - chance
             losses += (abs(level - float(chances.mean())) + LEAST) ** 2
-    return math.sqrt(max(squares, 0.0) / losses) if losses else 0.0
+    few = float(t.ppf(0.975, len(np.unique(families)))) / SURE
+    return few * math.sqrt(max(squares, 0.0) / losses) if losses else 0.0
 
 
 def isotonic(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from menagerie.artefact import Reference
 from menagerie.records import Window
 
 STEPS, STEPS_OF_A_DRAW = 500, 60
-DRAWS = 200
+DRAWS = 400
 TINY = 1e-6  # of a probability
 Z = 1.959964  # of 95 %
 
@@ -70,7 +70,7 @@ def class_mix(reference: Reference, window: Window, classes: Sequence[str], *, s
         STEPS_OF_A_DRAW,
     )
     found = best[0].astype(np.float64)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0, method="weibull")
     least, most = _wilson(found, len(present))
     low, high = np.minimum(low, least), np.maximum(high, most)
     columns = (truth.mean(axis=0), found, low, high)

@@ -86,6 +86,14 @@ def limit_of(values: NDArray[np.float32], share: float) -> float:
     return float(np.partition(values, len(values) - 1 - allowed)[len(values) - 1 - allowed]) * (1 + _ROUNDING)
 
 
+def scale_of(values: NDArray[np.float32], share: float) -> float:
+    """Midway between the least value that belongs to the largest `share` of them and the next: of several groups, each
+    divided by its own, none has a value that is 1 in all, and so hardly two are equal."""
+    allowed = math.floor(share * len(values) + 1e-9)
+    at = len(values) - allowed
+    return float(np.partition(values, (at - 1, at))[at - 1 : at + 1].mean())
+
+
 def p_value_of(values: NDArray[np.float32]) -> float:
     """How many of the values, the observed one first among them, are as large as that."""
     return float(np.mean(values >= values[0] * (1 - _ROUNDING)))
