@@ -15,7 +15,7 @@ from deployments.local import drill, drill_steps
 from deployments.local import drill_checks as check
 from deployments.local.drill_bad import mislabelled
 from deployments.local.drill_checks import DrillError
-from deployments.local.drill_problem import COOLDOWN_MINUTES, WINDOW, derive, to_toml
+from deployments.local.drill_problem import COOLDOWN_MINUTES, ROBUST, WINDOW, derive, to_toml
 from deployments.local.drill_world import World, WorldEnds, enlarge, thermal, unseen_pets, world_of
 from menagerie.data import prepare
 from menagerie.data.photos import pets
@@ -56,10 +56,12 @@ def test_the_drills_own_problem_is_the_shipped_one_but_for_what_makes_it_short(n
     assert own.name == f"{name}-drill"
     assert own.canary.use and own.canary.requests == 50
     assert own.drift.window <= WINDOW and own.policy.cooldown_minutes >= COOLDOWN_MINUTES
-    changed = {"name", "source", "drift", "policy", "canary"}
+    changed = {"name", "source", "drift", "policy", "canary", "gate"}
     assert own.model_dump(exclude=changed) == shipped.model_dump(exclude=changed)
     assert own.drift.harm == shipped.drift.harm and own.drift.false_alarm_rate == shipped.drift.false_alarm_rate
     assert own.policy.min_labels == shipped.policy.min_labels
+    told = {"robustness_inputs": ROBUST if name == "pets" else shipped.gate.robustness_inputs}
+    assert own.gate == shipped.gate.model_copy(update=told)
     assert own.canary.steps == shipped.canary.steps
 
 

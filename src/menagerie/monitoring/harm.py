@@ -96,7 +96,7 @@ class Estimator:
 
 
 def _told(past: _Answers, finite: NDArray[np.bool_], chances: Floats, off: float, unsure: float) -> Estimate:
-    """The estimate, from the chances of those rows [n] that are `finite`, whose mean has the standard error `unsure`."""
+    """The estimate, from the chances of the rows [n] that are `finite`; their mean has the standard error `unsure`."""
     level, accuracy = float(past.right.mean()), float(chances.mean())
     error = off * (abs(level - accuracy) + LEAST)
     here = math.sqrt(float((chances * (1 - chances)).sum()) / len(chances) ** 2 + error**2 + unsure**2)
@@ -183,8 +183,8 @@ def _shares(design: Floats, layer: Floats) -> Floats:
 
 
 def _covariance(design: Floats, right: NDArray[np.int64], weights: Floats, chances: Floats) -> Floats:
-    """Of a weighted logistic regression's layer, right also where rows count unequally (the sandwich of P. Huber, 1967).
-    The penalty of the fit is part of its curvature."""
+    """Of a weighted logistic regression's layer, right also where rows count unequally (the sandwich of P. Huber,
+    1967). The penalty of the fit is part of its curvature."""
     curvature = (design * (weights * chances * (1 - chances))[:, None]).T @ design
     curvature[np.diag_indices(design.shape[1] - 1)] += weights.sum() / (2 * len(design))
     spread = (design * (weights * (right - chances))[:, None]).T
