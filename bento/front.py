@@ -52,7 +52,7 @@ class Front:
         app = BodyLimit(app, host.settings.max_body_bytes, host.settings.request_seconds)
         app = HeaderLimit(app)
         app = Errors(app, metrics.UNHANDLED.inc)
-        app = Observe(app, [route.path for route in own], PAGE, lambda *at: metrics.REQUESTS.labels(*at).inc())
+        app = Observe(app, [route.path for route in own], PAGE, lambda *at: metrics.series(metrics.REQUESTS, *at).inc())
         app = SecurityHeaders(app, PAGE)
         if tracer is not None:
             from bento.middleware.trace import Trace

@@ -6,11 +6,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
+M = TypeVar("M", Counter, Histogram)
 Family = tuple[str, str, Sequence[tuple[Mapping[str, str], float]]]
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
@@ -31,6 +34,12 @@ CHALLENGER_FAILURES = Counter(
 )
 SHADOWS_DROPPED = Counter("menagerie_shadows_dropped", "Inputs not scored by the challenger: too busy", ["problem"])
 UNHANDLED = Counter("menagerie_unhandled_errors", "Requests that met an error nobody foresaw")
+
+
+@cache
+def series(metric: M, *labels: str | int) -> M:
+    """The series of a metric with these labels; the library would make strings of them and take a lock each time."""
+    return metric.labels(*labels)
 
 
 class State:

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
+# ASCII, so that no text a client sent can fail to be encoded; NaN is never sent. Made once: `json.dumps` would make one
+# for each answer.
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON in ASCII, so that no text a client sent can fail to be encoded; NaN is never sent."""
-    return Response(json.dumps(value, allow_nan=False), status, headers, "application/json")
+    """An answer in JSON."""
+    return Response(_ENCODER.encode(value), status, headers, "application/json")
 
 
 def error_response(

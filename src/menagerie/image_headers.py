@@ -19,16 +19,18 @@ MAX_PNG_CHUNKS = 20_000
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # what is left out has no length, or is no marker
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
 
 
 @dataclass(frozen=True)
 class Header:
-    """`format` is JPEG, PNG or WEBP; width and height are in pixels, before any EXIF orientation."""
+    """`format` is JPEG, PNG or WEBP; width and height are in pixels, before any EXIF orientation. `plain` is a JPEG of
+    8 bits, grey or of three colours, without the segment (APP1) in which EXIF and XMP say how a picture is turned."""
 
     format: str
     width: int
     height: int
+    plain: bool = False
 
 
 def read_header(raw: bytes, parts: int | None = None) -> Header:
@@ -56,15 +58,17 @@ def damaged(name: str) -> UnusableInput:
     return UnusableInput(f"the {name} is truncated or damaged: save the picture again and send that")
 
 
-def _jpeg(raw: bytes, parts: int | None) -> tuple[int, int]:
+def _jpeg(raw: bytes, parts: int | None) -> tuple[int, int, bool]:
     """Markers as ITU-T T.81, annex B; what follows the first image's end (MPO, polyglots) is not looked at."""
-    size, scans, position, seen = None, 0, 2, 0
+    size, plain, scans, position, seen = None, True, 0, 2, 0
     while (found := _MARKER.search(raw, position)) and (marker := found[1][0]) != _END_OF_IMAGE:
         body = found.end() + 2
         if marker in _START_OF_FRAME:
-            if size or len(raw) < body + 5:
+            if size or len(raw) < body + 6:
                 raise damaged("JPEG")
+            plain &= raw[body] == 8 and raw[body + 5] in (1, 3)
             size = int.from_bytes(raw[body + 3 : body + 5], "big"), int.from_bytes(raw[body + 1 : body + 3], "big")
+        plain &= marker != _APP1
         seen += 1
         if parts is not None and seen > parts:
             raise UnusableInput(f"the JPEG has more than {parts} segments")
@@ -74,7 +78,7 @@ def _jpeg(raw: bytes, parts: int | None) -> tuple[int, int]:
         position = max(body, body - 2 + int.from_bytes(raw[body - 2 : body], "big"))
     if size is None:
         raise damaged("JPEG")
-    return size
+    return *size, plain
 
 
 def _png(raw: bytes, most: int) -> tuple[int, int]:

@@ -116,10 +116,13 @@ def _shrink(header: Header, shorter_side: int | None) -> int:
 
 
 def _decode(raw: bytes, header: Header, shrink: int) -> Picture:
+    if header.plain and (pixels := _fast_jpeg(raw, (header.width, header.height), shrink)) is not None:
+        return pixels  # most pictures: Pillow could say nothing more of it
     with Image.open(BytesIO(raw), formats=(header.format,)) as image:
         if image.size != (header.width, header.height):
             raise ValueError("Pillow read another size than was checked")
-        pixels = _fast_jpeg(raw, image, shrink)
+        fast = header.format == "JPEG" and image.mode in ("RGB", "L")
+        pixels = _fast_jpeg(raw, image.size, shrink) if fast else None
         if pixels is None:
             if shrink > 1:
                 image.draft(None, (header.width // shrink, header.height // shrink))
@@ -127,11 +130,9 @@ def _decode(raw: bytes, header: Header, shrink: int) -> Picture:
         return _upright(pixels, _orientation(image))
 
 
-def _fast_jpeg(raw: bytes, image: Image.Image, shrink: int) -> Picture | None:
-    """By libjpeg-turbo straight into an array; None where that is not for it or anything looks odd to it."""
-    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
-        return None
-    width, height = (-(-side // shrink) for side in image.size)
+def _fast_jpeg(raw: bytes, size: tuple[int, int], shrink: int) -> Picture | None:
+    """By libjpeg-turbo straight into an array; None where anything looks odd to it."""
+    width, height = (-(-side // shrink) for side in size)
     try:
         pixels: Picture = simplejpeg.decode_jpeg(raw, "RGB", min_height=height, min_width=width, strict=True)
     except ValueError:  # Pillow forgives stray bytes between markers, and refuses truncation

@@ -145,9 +145,10 @@ class Predictor:
         finite = _finite(outputs)
         probabilities = self.confidence.probabilities(np.where(finite[:, None], outputs.logits, 0))
         unlike = [None] * len(inputs) if outputs.ood is None else outputs.ood.tolist()
+        embeddings = outputs.embedding.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
+        labels = [self.classes[at] for at in probabilities.argmax(axis=1).tolist()]
         predictions = [
-            self._prediction(one, row, embedding, unlikeness)
-            for one, row, embedding, unlikeness in zip(inputs, probabilities, outputs.embedding, unlike, strict=True)
+            self._prediction(*each) for each in zip(inputs, labels, probabilities, embeddings, unlike, strict=True)
         ]
         journaled = keep([one for one, good in zip(predictions, finite, strict=True) if good])
         sets, known = self._certainty(probabilities, outputs.ood)
@@ -156,10 +157,8 @@ class Predictor:
             if not finite[at]:
                 answers.append(NotFinite("the model gave no usable answer"))
                 continue
-            answers.append(self._answer(prediction, sets[at], known[at], journaled))
-            if self.variant != "shadow" and pictures.wants(
-                float(prediction.probabilities.max()), one.sha256, known[at]
-            ):
+            answers.append(answer := self._answer(prediction, sets[at], known[at], journaled))
+            if self.variant != "shadow" and pictures.wants(answer.confidence, one.sha256, known[at]):
                 pictures.keep(self.problem, one.sha256, one.held, self.kind)
         return answers
 
@@ -176,7 +175,12 @@ class Predictor:
         )
 
     def _prediction(
-        self, one: Input, row: NDArray[np.float32], embedding: NDArray[np.float32], unlikeness: float | None
+        self,
+        one: Input,
+        label: str,
+        probabilities: NDArray[np.float32],
+        embedding: NDArray[np.float16],
+        unlikeness: float | None,
     ) -> Prediction:
         return Prediction(
             id=one.id,
@@ -186,10 +190,10 @@ class Predictor:
             fingerprint=self.ref.fingerprint,
             variant=self.variant,
             input_sha256=one.sha256,
-            label=self.classes[int(row.argmax())],
+            label=label,
             statistics=one.statistics,
-            embedding=embedding.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16),
-            probabilities=row,
+            embedding=embedding,
+            probabilities=probabilities,
             latency_ms=(time.perf_counter() - one.began) * 1000,
             client=one.client,
             at_random=at_random(one.sha256),
