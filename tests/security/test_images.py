@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from menagerie.errors import RequestError, UnusableInput
+from menagerie.image_headers import Header, read_header
 from menagerie.images import LIGHT_BYTES, Limits, is_light, open_picture
 from tests.security import bad_images
 from tests.security.bad_images import Case
@@ -113,6 +114,19 @@ def test_a_large_jpeg_is_shrunk_never_below_twice_what_is_wanted():
 def test_a_cmyk_jpeg_is_shrunk_too():
     file = bad_images.encode(bad_images.picture(1600, 1200).convert("CMYK"), "JPEG")
     assert open_picture(file, shorter_side=150).shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize(("mode", "plain"), [("RGB", True), ("L", True), ("CMYK", False)])
+def test_a_jpeg_is_plain_that_needs_no_more_than_decoding(mode, plain, monkeypatch):
+    file = bad_images.encode(bad_images.picture(96, 64).convert(mode), "JPEG")
+    assert read_header(file) == Header("JPEG", 96, 64, plain)
+    told = bad_images.with_segment(file, 0xE1, b"http://ns.adobe.com/xap/1.0/\0")
+    assert not read_header(told).plain, "it may say how it is turned"
+    np.testing.assert_array_equal(open_picture(file), open_picture(told))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow opened it"))
+        if plain:
+            open_picture(file)
 
 
 def test_light_is_what_is_small_in_bytes_and_in_pixels():
