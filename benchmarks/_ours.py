@@ -23,7 +23,7 @@ from benchmarks._certainty import certainty_of
 from menagerie import building
 from menagerie.artefact import MODEL, Artefact
 from menagerie.building import Built, git_commit
-from menagerie.candidates import PORTABLE
+from menagerie.candidates import quick_form
 from menagerie.data import Dataset, prepare
 from menagerie.errors import MenagerieError
 from menagerie.features import Ground
@@ -109,11 +109,11 @@ def result_of(dataset: Dataset, built: Built) -> dict[str, Any]:
 
 
 def heads_of(dataset: Dataset, artefact: Artefact, watch: Watch) -> list[dict[str, float]]:
-    """Golden accuracy of the first head, on the portable form's features, and of the last, which is served, with the
-    moment each was ready. Those between them only measure the other forms."""
+    """Golden accuracy of the first head, on features by the form it learnt from, and of the last, which is served, with
+    the moment each was ready. Those between them only measure the other forms."""
     (head, *first), (_, *last) = watch.heads[0], watch.heads[-1]
     golden = dataset.of("golden")
-    features = Ground(dataset, built_at() / MODEL, PORTABLE).features(golden)
+    features = Ground(dataset, built_at() / MODEL, quick_form(dataset.problem)).features(golden)
     right = head.logits(features).argmax(axis=1) == dataset.labels()[golden]
     scored = [(float(right.mean()), first), (artefact.manifest.metrics["golden_accuracy"], last)]
     return [{"accuracy": accuracy, "seconds": wall, "cpu_seconds": cpu} for accuracy, (wall, cpu) in scored]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.artefact import Artefact, Copies, Form
-from menagerie.candidates import PORTABLE, judged, try_forms
+from menagerie.candidates import PORTABLE, judged, quick_form, try_forms
 from menagerie.data import Dataset
 from menagerie.evaluation.confidence_fit import fit_confidence
 from menagerie.evaluation.corruptions import CORRUPTIONS, LEVELS
@@ -81,11 +81,12 @@ def make(
         dataset, folder, checkpoints or folder / "checkpoints", start=start, processes=processes, report=report
     )
     site = _site(dataset, folder)
-    ground = Ground(dataset, learnt.trunk, PORTABLE)
+    carried = _carried_forms(site, start) if start is not None and _same_trunk(dataset, start) else ()
+    ground = site.ground(carried[0]) if carried else _quick_ground(dataset, learnt.trunk)
     first = _first_head(ground, learnt, report)
-    reference = _accuracy(ground, first)
-    if start is not None and _same_trunk(dataset, start):
-        forms = _carried_forms(site, first, reference, start)
+    reference = _accuracy(Ground(dataset, learnt.trunk, PORTABLE), first, ground)
+    if carried:
+        forms = _judged_anew(site, ground, first, reference, carried)
     else:
         forms = _forms(site, ground, first, reference, lead)
     ground = site.ground(forms[0])
@@ -129,8 +130,18 @@ def _site(dataset: Dataset, folder: Path) -> Site:
     return Site(dataset, target, bare)
 
 
+def _quick_ground(dataset: Dataset, trunk: Path) -> Ground:
+    """Features that are soonest had, by a form that needs no quantising; the portable one's where it does not run."""
+    quick = Ground(dataset, trunk, quick_form(dataset.problem))
+    try:
+        quick.features(np.zeros(0, np.intp))
+    except Exception:  # of whatever class the runtime has for it
+        return Ground(dataset, trunk, PORTABLE)
+    return quick
+
+
 def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
-    """The head that the forms are measured with, quickly had: of the portable form's features."""
+    """The head that the forms are measured with, quickly had."""
     dataset, training = ground.dataset, ground.dataset.problem.training
     if training.head == "network":
         weight, bias = last_layer(learnt.weights)
@@ -142,13 +153,14 @@ def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
     return head
 
 
-def _accuracy(ground: Ground, first: Head) -> float:
+def _accuracy(ground: Ground, first: Head, seen: Ground) -> float:
     """How right one form is on inputs not learnt from: all but golden and recent, by cross-validation, where a
-    logistic head is fitted on that form's own features; else the validation split."""
+    logistic head is fitted on that form's own features, as the first one was on those it has seen; else the
+    validation split."""
     dataset = ground.dataset
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
-        own = first if ground.form == PORTABLE else _fitted(ground, rows, (), (first.strength,))
+        own = first if ground.form.name == seen.form.name else _fitted(ground, rows, (), (first.strength,))
         return _share_right(dataset, rows, own.out_of_fold)
     rows = dataset.of("validation")
     return _share_right(dataset, rows, first.logits(ground.features(rows)))
@@ -176,16 +188,20 @@ def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], stren
 def _forms(site: Site, ground: Ground, first: Head, reference: float, lead: str | None) -> tuple[Form, ...]:
     """Every form of the model, measured; the fastest accepted one first."""
     dataset, rows = site.dataset, site.dataset.of("train")
-    old = rows[~dataset.newly(rows)]
-    chosen = np.array(sorted(old, key=lambda row: dataset.manifest.rows[row].stored)[:CALIBRATION_ROWS])
+    chosen = _drawn(dataset, rows[~dataset.newly(rows)], CALIBRATION_ROWS)
     top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])), class_of=first.class_of)
 
     def accuracy(form: Form) -> float:  # what computes in fp32 is as right as the reference, which is one
-        return reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
+        return reference if form.precision == "fp32" else _accuracy(site.ground(form), first, ground)
 
     return try_forms(
         dataset.problem, ground.trunk, top, np.asarray(dataset.inputs[chosen]), accuracy, site.target, lead
     )
+
+
+def _drawn(dataset: Dataset, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Some of these rows, by what they hold: of another version of the data nearly the same ones."""
+    return np.array(sorted(rows, key=lambda row: dataset.manifest.rows[row].stored)[:count], np.intp)
 
 
 def _same_trunk(dataset: Dataset, start: Start) -> bool:
@@ -195,18 +211,25 @@ def _same_trunk(dataset: Dataset, start: Start) -> bool:
     return problem.training.head == "logistic" and same and known.cpu_features == cpu_features()
 
 
-def _carried_forms(site: Site, first: Head, reference: float, start: Start) -> tuple[Form, ...]:
-    """The forms that the version gone on from is served in, as fast as they were found then; the fastest that is
-    still right enough comes first. Only it is fitted anew: of slower ones no accuracy is known then, beyond that the
-    served head suits them. Those that were refused before are not tried again."""
-    known, budget = start.artefact, site.dataset.problem.export.budget
-    forms, led = list(known.manifest.forms), False
-    for file in {form.file for form in forms if form.accepted}:
+def _carried_forms(site: Site, start: Start) -> tuple[Form, ...]:
+    """The forms of the version gone on from, as fast as they were found then, the one that it is served in first; the
+    files of those that were accepted are taken over."""
+    known = start.artefact
+    for file in {form.file for form in known.manifest.forms if form.accepted}:
         shutil.copy(known.folder / file, site.target / file)
+    return known.manifest.forms
+
+
+def _judged_anew(
+    site: Site, ground: Ground, first: Head, reference: float, carried: tuple[Form, ...]
+) -> tuple[Form, ...]:
+    """Carried forms, the fastest that is still right enough first. Only it is fitted anew: of slower ones no accuracy
+    is known then, beyond that the served head suits them. Those that were refused before are not tried again."""
+    forms, led = list(carried), False
     for place, form in enumerate(forms):
         if form.accepted and (form.precision == "fp32" or not led):
-            accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first)
-            forms[place] = judged(form, accuracy, reference, budget)
+            accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first, ground)
+            forms[place] = judged(form, accuracy, reference, site.dataset.problem.export.budget)
             led |= forms[place].accepted
         elif form.accepted:
             forms[place] = form.model_copy(
@@ -225,7 +248,8 @@ def _with_head(site: Site, head: Head, forms: tuple[Form, ...]) -> tuple[Form, .
 
     found, least = list(forms), accuracy(forms[0]) - dataset.problem.export.budget
     for place, form in enumerate(forms):
-        if form.accepted and form.name != PORTABLE.name and accuracy(form) < least:
+        # What computes in fp32 is as right as the portable form, which is always accepted.
+        if form.accepted and form.precision != "fp32" and accuracy(form) < least:
             found[place] = form.model_copy(update={"accepted": False, "reason": "loses too much with the served head"})
     served = {form.file for form in found if form.accepted}
     for file in {form.file for form in found} - served:
@@ -251,13 +275,13 @@ def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], ND
 def _top(ground: Ground, head: Head, held_out: NDArray[np.intp], logits: NDArray[np.float32]) -> tuple[Top, Confidence]:
     """Head, projection, bank of known features, and what answers say of their certainty."""
     dataset, random = ground.dataset, np.random.default_rng(ground.dataset.problem.training.seed)
-    rows = dataset.of("train")
+    rows = dataset.of("train", "validation")  # the denser the bank, the less a known input stands out
     features = ground.features(rows)
     kept = np.sort(random.permutation(len(rows))[:BANK_ROWS])
     scale = feature_scale(features)
     bank = unit_rows(features[kept], scale)
     place = {int(rows[row]): index for index, row in enumerate(kept)}
-    clean, mild = _known_scores(ground, held_out, bank, scale, place, random)
+    clean, mild = _known_scores(ground, held_out, bank, scale, place)
     confidence = fit_confidence(
         logits, dataset.labels()[held_out], dataset.problem.confidence, clean, mild, dataset.problem.training.seed
     )
@@ -271,7 +295,6 @@ def _known_scores(
     bank: NDArray[np.float32],
     scale: NDArray[np.float32],
     place: dict[int, int],
-    random: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How unlike the bank known inputs seem: as they are, and mildly changed. None is compared with itself."""
 
@@ -281,7 +304,7 @@ def _known_scores(
     clean = ood_scores(unit_rows(ground.features(rows), scale), bank, own(rows))
     if ground.dataset.problem.kind != "image":
         return clean, np.zeros(0, np.float32)
-    some = np.sort(random.permutation(rows)[:MILD_ROWS])
+    some = _drawn(ground.dataset, rows, MILD_ROWS)
     mild = [ood_scores(unit_rows(ground.features(some, view), scale), bank, own(some)) for view in MILD]
     return clean, np.concatenate(mild)
 

@@ -38,6 +38,14 @@ FORMS = (
     Form(runtime="openvino", precision="int8_bf16", file=MODEL_INT8, requires=BF16, accepted=False, reason=""),
 )
 
+QUICK = FORMS[2]  # as a rule the fastest that needs no quantising first
+
+
+def quick_form(problem: Problem) -> Form:
+    """The form on whose features a logistic head is soonest fitted."""
+    wanted = problem.training.head == "logistic" and QUICK.precision in problem.export.precisions
+    return QUICK if wanted and has_any(QUICK.requires) else PORTABLE
+
 
 def try_forms(
     problem: Problem,

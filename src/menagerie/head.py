@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,23 +68,32 @@ def fit_head(
         folds: At least 2.
         subclasses: What the outputs are, and which of them each row is; None: they are the classes.
     """
+    from threadpoolctl import threadpool_limits
+
     outputs = subclasses or number_subclasses(labels, [""] * len(labels), classes)
     wanted = outputs.wanted(labels)
     centre, scale = features.mean(axis=0), feature_scale(features)
     copies = [((one - centre) / scale).astype(np.float32) for one in (features, *views)]
     strengths = sorted(strengths)
     held_out = np.zeros((len(strengths), len(labels), classes), np.float32)
-    total = np.zeros((len(strengths), features.shape[1] + 1, len(outputs.class_of)))
     parts = _folds(labels, outputs.of_row, folds, seed)
-    for part in range(folds):
+    start = np.zeros((features.shape[1] + 1, len(outputs.class_of)))
+
+    def fit_fold(part: int) -> list[NDArray[np.float64]]:
         unseen = parts == part
-        for index, layer in enumerate(_path(copies, wanted, weights, ~unseen, strengths, np.zeros_like(total[0]))):
+        layers = list(_path(copies, wanted, weights, ~unseen, strengths, start))
+        for index, layer in enumerate(layers):
             logits = (copies[0][unseen] @ layer[:-1] + layer[-1]).astype(np.float32)
             held_out[index, unseen] = class_logits(logits, outputs.class_of)
-            total[index] += layer
-    best = int(np.argmin([weights @ log_losses(labels, softmax(logits)) for logits in held_out]))
-    everything = np.ones(len(labels), bool)  # the mean of the folds' layers is nearly there
-    (layer,) = _path(copies, wanted, weights, everything, strengths[best : best + 1], total[best] / folds)
+        return layers
+
+    # Each product is small: threads within it would spend their time waiting for each other, folds need not.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        fitted = list(pool.map(fit_fold, range(folds)))
+        best = int(np.argmin([weights @ log_losses(labels, softmax(logits)) for logits in held_out]))
+        everything = np.ones(len(labels), bool)  # the mean of the folds' layers is nearly there
+        near = np.mean([layers[best] for layers in fitted], axis=0)
+        (layer,) = _path(copies, wanted, weights, everything, strengths[best : best + 1], near)
     weight = layer[:-1] / scale[:, None]
     bias = layer[-1] - centre @ weight
     class_of = None if subclasses is None else outputs.class_of

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,9 +20,10 @@ from onnx import numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file
 
-from menagerie import building, candidates
+from menagerie import building, candidates, features
 from menagerie.artefact import MODEL, MODEL_INT8, Artefact, Form, load_artefact
 from menagerie.building import Built, draw_pictures, git_commit, make
+from menagerie.candidates import FORMS, PORTABLE
 from menagerie.data import Dataset, extend, prepare
 from menagerie.data.sketches import jpeg
 from menagerie.evaluation.confidence_fit import fit_temperature
@@ -300,6 +302,47 @@ def test_the_weights_hold_the_head_that_is_served(which: str, request: pytest.Fi
             np.testing.assert_allclose(own, served, atol=1e-6)
 
 
+def test_the_first_head_learns_from_the_quick_form_and_every_form_has_a_head_of_its_own(
+    pictured: Made, tmp_path: Path
+) -> None:
+    fitted: list[str] = []
+
+    def noted(ground: building.Ground, *arguments: Any) -> building.Head:
+        fitted.append(ground.form.name)
+        return fit(ground, *arguments)
+
+    fit = building._fitted
+    with workshop(pictured.folder.parent) as patch:
+        patch.setattr(building, "quick_form", lambda problem: FORMS[1])
+        patch.setattr(building, "_fitted", noted)
+        built(pictured.dataset, tmp_path / "run")
+    assert fitted == ["openvino_fp32", "onnxruntime_fp32", "openvino_int8", "onnxruntime_int8", ORDER[0]]
+
+
+def test_where_the_quick_form_does_not_run_the_portable_one_is_learnt_from(pictured: Made) -> None:
+    opened = features._opened
+
+    def broken(runtime: str, *arguments: Any) -> features.Features:
+        if runtime == "openvino":
+            raise RuntimeError("an operation that it does not know")
+        return opened(runtime, *arguments)
+
+    with workshop(pictured.folder.parent) as patch:
+        patch.setattr(building, "quick_form", lambda problem: FORMS[1])
+        assert building._quick_ground(pictured.dataset, pictured.folder / MODEL).form == FORMS[1]
+        patch.setattr(features, "_opened", broken)
+        assert building._quick_ground(pictured.dataset, pictured.folder / MODEL).form == PORTABLE
+
+
+def test_new_rows_hardly_change_which_are_drawn(pictured: Made, tmp_path: Path) -> None:
+    with workshop(pictured.folder.parent):
+        more = extend(pictured.dataset, new_pictures(tmp_path), labels_until=99)
+    before, after = (set(building._drawn(one, one.of("train"), 20).tolist()) for one in (pictured.dataset, more))
+    assert len(before) == len(after) == 20
+    assert len(before & after) >= 20 - (len(more.of("train")) - len(pictured.dataset.of("train")))
+    assert all(row >= len(pictured.dataset.manifest.rows) for row in after - before), "only new ones come in"
+
+
 def test_a_retraining_of_a_logistic_head_needs_no_torch(retrained: tuple[Artefact, Path, str]) -> None:
     artefact, _, said = retrained
     assert said == "0", "no epochs, and none of the modules"
@@ -353,7 +396,7 @@ def test_what_was_refused_is_not_tried_again_and_what_got_worse_gives_way(pictur
     strict = problem.model_copy(update={"export": problem.export.model_copy(update={"budget": 0.0})})
     asked: list[str] = []
 
-    def worse(ground: building.Ground, head: object) -> float:
+    def worse(ground: building.Ground, head: object, seen: object) -> float:
         asked.append(ground.form.name)
         return 0.5 if ground.form.precision == "fp32" else 0.4
 
@@ -376,8 +419,8 @@ def test_only_the_fastest_form_of_a_retraining_is_fitted_anew(pictured: Made, tm
     found: dict[str, float] = {}
     accuracy = building._accuracy
 
-    def kept(ground: building.Ground, head: building.Head) -> float:
-        found[ground.form.name] = accuracy(ground, head)
+    def kept(ground: building.Ground, head: building.Head, seen: building.Ground) -> float:
+        found[ground.form.name] = accuracy(ground, head, seen)
         return found[ground.form.name]
 
     with workshop(pictured.folder.parent) as patch:

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from menagerie import candidates
+from menagerie import candidates, hardware
 from menagerie.artefact import MODEL, MODEL_INT8, Form
-from menagerie.candidates import FORMS, PORTABLE, judged, try_forms
+from menagerie.candidates import FORMS, PORTABLE, QUICK, judged, quick_form, try_forms
 from menagerie.hardware import BF16, VNNI
 from menagerie.head import feature_scale
 from menagerie.inference.runtime import open_features, open_runtime
@@ -57,6 +57,25 @@ def given(trunk: Path, calibration: np.ndarray, validation: np.ndarray) -> Given
     scale = feature_scale(features)
     top = Top(weight, -weight @ mean, mean, directions, unit_rows(features, scale), scale)
     return Given(trunk, top, calibration, validation, labels)
+
+
+@pytest.mark.parametrize(
+    ("head", "precisions", "processor", "expected"),
+    [
+        ("logistic", ("fp32", "bf16"), BF16[1:], QUICK),
+        ("logistic", ("fp32", "bf16"), VNNI, PORTABLE),
+        ("logistic", ("fp32", "int8"), BF16, PORTABLE),
+        ("network", ("fp32", "bf16"), BF16, PORTABLE),
+    ],
+)
+def test_a_head_is_soonest_fitted_on_bf16_where_processor_and_problem_have_it(
+    head: str, precisions: tuple[str, ...], processor: tuple[str, ...], expected: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_features", lambda: processor)
+    one = problem(precisions)
+    asked = one.model_copy(update={"training": one.training.model_copy(update={"head": head})})
+    assert quick_form(asked) == expected
+    assert "int8" not in QUICK.precision and QUICK.requires
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+import pytest
 
 from menagerie.evaluation.metrics import log_losses
 from menagerie.head import Head, fit_head
@@ -44,6 +46,18 @@ def test_it_is_the_solution_another_implementation_finds() -> None:
     scaled = (features - features.mean(0)) / (deviation + 0.05 * np.sqrt((deviation**2).mean()))
     other = LogisticRegression(C=0.05, tol=1e-8, max_iter=5000).fit(scaled, labels, weights * len(labels))
     np.testing.assert_allclose(softmax(head.logits(features)), other.predict_proba(scaled), atol=5e-3)
+
+
+def test_how_many_folds_are_fitted_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = problem(spread=3.0)
+    found = []
+    for processors in (1, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda count=processors: count)
+        found.append(fit(features, labels, strengths=(0.01, 1.0)))
+    one, other = found
+    assert one.strength == other.strength
+    for name in ("weight", "bias", "out_of_fold"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_logits_come_from_features_as_they_are() -> None:

@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from menagerie.subclasses import LEAST, members
 
 FEATURES = "features"
-NEIGHBOURS = 10
+NEIGHBOURS = 5  # by how well they tell breeds that were left out (docs/ablations.md)
 EMBEDDING = 64
 TINY = 1e-12  # features of length 0 stay what they are
 
@@ -109,7 +109,7 @@ def unit_rows(features: NDArray[np.float32], scale: NDArray[np.float32]) -> NDAr
 def ood_scores(
     units: NDArray[np.float32], bank: NDArray[np.float32], own: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
-    """How unlike the bank inputs are: 1 less the mean cosine similarity to the 10 nearest rows, float32 [n], 0..2.
+    """How unlike the bank inputs are: 1 less the mean cosine similarity to the 5 nearest rows, float32 [n], 0..2.
 
     Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
 
