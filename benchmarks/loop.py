@@ -18,6 +18,7 @@ from benchmarks._processes import ROOT, end_on_sigterm, environment, free_port, 
 FIGURES = (
     "problem",
     "pictures_to_alarm",
+    "retrainings",
     "labels_to_served_seconds",
     "failed_requests",
     "accuracy",

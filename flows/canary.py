@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import takewhile
-from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 from prefect import flow, get_run_logger, task
@@ -18,6 +17,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.events import announce
+from flows.life import canary_of, last_life, show_life
 from flows.promote import (
     aliases_lag,
     artefacts,
@@ -61,7 +61,7 @@ def canary(problem: str = "sketches", after_drift: bool = False) -> dict[str, st
     loaded, channel = load_problem(problem), open_channel()
     if aliases_lag(loaded):
         follow_aliases(loaded)  # an earlier canary may have been cut between pointer and alias
-    _show_life(loaded)
+    show_life(canary_of(problem))
     challenger, pointer = versions.version_of(loaded, "challenger"), channel.pointer(problem)
     if pointer.champion is None:
         raise ConfigurationError(f"{problem} has no champion to compare a challenger with: run `promote`")
@@ -127,7 +127,7 @@ def climb(problem: Problem, challenger: ModelRef, pointer: Pointer, standing: in
             withdraw(problem, pointer, f"the canary failed: {error!r}")
         raise
     withdraw(problem, pointer, why)
-    return _ended(challenger, why)
+    return _ended(challenger, why) | {"refused_by": "the canary"}
 
 
 def withdraw(problem: Problem, pointer: Pointer, why: str) -> Pointer:
@@ -152,7 +152,7 @@ def take_up(problem: Problem) -> None:
     if not history or history[0].who != WHO or history[0].pointer.mode == "champion":
         return
     last = history[0]
-    silent = _minutes_since(max(last.at, _last_life(problem)))
+    silent = _minutes_since(max(last.at, last_life(canary_of(problem.name)) or last.at))
     if silent < SILENT_MINUTES:
         return
     why = f"no canary has looked after it for {silent:.0f} minutes"
@@ -187,7 +187,7 @@ def through_faults(problem: Problem, act: Callable[P, T], *given: P.args, **name
     pause, end = BackOff(), time.monotonic() + 60 * problem.canary.patience_minutes
     while True:
         if pause.may_try():
-            _show_life(problem)
+            show_life(canary_of(problem.name))
             try:
                 return act(*given, **named)
             except PASSING as error:
@@ -269,23 +269,6 @@ def _figures(
 
 def _has_requests(pointer: Pointer, challenger: ModelRef | None) -> bool:
     return pointer.mode != "champion" and pointer.challenger == challenger
-
-
-def _show_life(problem: Problem) -> None:
-    sign = _sign_of_life(problem)
-    with suppress(OSError):  # a full disk ends no canary
-        sign.parent.mkdir(parents=True, exist_ok=True)
-        sign.touch()
-
-
-def _last_life(problem: Problem) -> datetime:
-    """When a canary of this problem last looked."""
-    sign = _sign_of_life(problem)
-    return datetime.fromtimestamp(sign.stat().st_mtime if sign.exists() else 0, UTC)
-
-
-def _sign_of_life(problem: Problem) -> Path:
-    return get_settings().home / "cache" / f"canary-{problem.name}"
 
 
 def _minutes_since(moment: datetime) -> float:

@@ -10,6 +10,7 @@ from prefect.exceptions import PrefectException
 
 from flows.canary import take_up
 from flows.events import announce, announce_decision
+from flows.life import last_life, retraining_of
 from flows.monitor import champion_of, for_each, served_problems
 from flows.promote import aliases_lag, artefacts, follow_aliases, follow_aliases_soon
 from menagerie.errors import ArtefactError, ConflictError
@@ -17,12 +18,13 @@ from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.aftermath import Promotion, gather_evidence, looks_taken, promotion_of
 from menagerie.monitoring.guard import Outcome, judge
 from menagerie.monitoring.policy import decide
-from menagerie.monitoring.situation import LOOK_BACK, gather, is_news
+from menagerie.monitoring.situation import LOOK_BACK, came_to_nothing, gather, is_news, under_way
 from menagerie.problems import Problem
 from menagerie.records import MODEL_ROLLED_BACK, Action, Decision, now
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
 
+SILENT = timedelta(minutes=2)  # of a retraining that is dead; a live one shows life every 10 s
 WATCHED = timedelta(days=30)  # after a promotion; then its looks are over
 
 
@@ -36,6 +38,7 @@ def check(problem: str | None = None) -> dict[str, str]:
 @task(task_run_name="look at {problem.name}", persist_result=False)
 def look(problem: Problem) -> str:
     """One problem. This runs every minute: a decision that says nothing new is not kept."""
+    bury(problem)
     try:
         take_up(problem)
         if guard(problem):
@@ -53,6 +56,17 @@ def look(problem: Problem) -> str:
     if aliases_lag(problem):  # last: a registry that is down does not keep labels from being looked at
         follow_aliases(problem)
     return decision.action
+
+
+def bury(problem: Problem) -> None:
+    """Keep the end of a retraining that was killed, which could not tell of it: it began, and shows no life any more.
+    One whose challenger has requests is not over; `take_up` looks after that."""
+    asked = under_way(open_journal().decisions(problem.name, limit=LOOK_BACK))
+    if asked is None or open_channel().pointer(problem.name).mode != "champion":
+        return
+    seen = last_life(retraining_of(asked.id))
+    if seen is not None and now() - seen > SILENT:
+        keep(came_to_nothing(asked, f"The retraining was killed: it has shown no life since {seen:%H:%M:%S} UTC."))
 
 
 @task(task_run_name="guard {problem.name}", persist_result=False)

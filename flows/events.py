@@ -44,6 +44,8 @@ def announce_decision(decision: Decision) -> None:
     earlier = [one for one in kept if one.id != decision.id]
     if decision.alarm and not alarm_is_known(earlier, decision.version):
         tell(f"{decision.problem}: alarm", decision.reason)
+    if decision.alarm and decision.figures.get("refused_by"):
+        tell(f"{decision.problem}: version {decision.figures['made']} was refused", decision.reason)
     if decision.action == "approve" and waiting(earlier) is None:
         body = f"{decision.reason}\n\nTo let it through: menagerie approve {decision.id}"
         tell(f"{decision.problem}: an approval is wanted", body)

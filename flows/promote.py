@@ -24,6 +24,7 @@ from menagerie.measuring import answers_of
 from menagerie.problems import Problem, load_problem
 from menagerie.promotion import judge
 from menagerie.records import MODEL_PROMOTED, Check, ModelRef, Verdict
+from menagerie.refusal import refusal_of
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
 from menagerie.tracking import runs, versions
@@ -53,16 +54,12 @@ def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, s
 
 
 def told(verdict: Verdict) -> dict[str, str | bool]:
-    """What a flow returns of a verdict."""
-    failed = "; ".join(
-        f"{check.name}: {check.figure} (limit {check.limit})" for check in verdict.checks if not check.passed
-    )
-    return {
-        "promoted": verdict.promote,
-        "version": verdict.challenger.version,
-        "reason": failed or "every check passed",
-        "needs_labels": verdict.needs_labels,
-    }
+    """What a flow returns of a verdict; of a refusal by which checks, and whether more labels would help."""
+    outcome: dict[str, str | bool] = {"promoted": verdict.promote, "version": verdict.challenger.version}
+    if verdict.promote:
+        return outcome | {"reason": "every check passed", "needs_labels": False}
+    refusal = refusal_of(verdict)
+    return outcome | {"reason": str(refusal), "refused_by": refusal.names, "needs_labels": bool(refusal.wants)}
 
 
 @task(task_run_name="judge {problem.name} {challenger.version}", persist_result=False)

@@ -9,13 +9,14 @@ from prefect import flow, get_run_logger, task
 
 from flows.canary import canary
 from flows.events import announce_decision
+from flows.life import living, retraining_of
 from flows.monitor import champion_of
 from flows.promote import promote
 from flows.train import learn, prepare_data
 from menagerie.data.feedback import Gathered, gather_labelled
 from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.approval import approve, approved_by
-from menagerie.monitoring.situation import LOOK_BACK
+from menagerie.monitoring.situation import LOOK_BACK, alarm_is_known, came_to_nothing
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, load_problem
 from menagerie.records import Action, Decision, new_id, now
@@ -41,31 +42,30 @@ def retrain(
         reason = f"decision {decision_id} was not approved, or its labels have been looked at since"
         return {"promoted": False, "version": champion.version, "reason": reason}
     log.info("%s (decision %s)", asked.reason, asked.id)
-    try:
-        return learn_anew(loaded, asked)
-    except Exception as error:
-        failed = f"The retraining failed: {error!r}"
-        figures = {"promoted": False, "asked_by": asked.id}
-        open_journal().add_decision(Decision(problem, "nothing", failed, asked.version, figures))
-        raise
+    with living(retraining_of(asked.id)):
+        try:
+            return learn_anew(loaded, asked)
+        except BaseException as error:  # also one that was cancelled; of one that was killed `check` tells
+            open_journal().add_decision(came_to_nothing(asked, f"The retraining failed: {error!r}"))
+            raise
 
 
 def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
     """From the labels to a new champion, or to a decision that says why there is none."""
     labelled = collect_labels(problem)
     if not labelled.rows:
-        return _conclude(problem, labelled, asked, "nothing", f"Nothing to learn from: {_missing(labelled)}")
+        return _conclude(problem, labelled, asked, f"Nothing to learn from: {_missing(labelled)}")
     get_run_logger().info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
     dataset = prepare_data(problem, labelled)
     learn(dataset, kind="retrain", start=champion_to_go_on_from(problem))
     outcome = (canary if problem.canary.use else promote)(problem.name, after_drift=asked.alarm)
-    version = str(outcome["version"])
+    version, by = str(outcome["version"]), str(outcome.get("refused_by", "")) or None
     if outcome["promoted"]:
-        reason = f"Version {version} was promoted"
-        return _conclude(problem, labelled, asked, "nothing", reason, version=version, promoted=True)
-    action: Action = "ask-for-labels" if outcome.get("needs_labels") else "nothing"
-    reason = f"Version {version} was refused: {outcome['reason']}"
-    return _conclude(problem, labelled, asked, action, reason, version=version)
+        return _conclude(problem, labelled, asked, f"Version {version} was promoted", version=version, promoted=True)
+    reason = f"Version {version} was {'refused' if by else 'not promoted'}: {outcome['reason']}."
+    if labels_help := bool(outcome.get("needs_labels")):
+        reason += f" Another retraining begins with {problem.policy.min_labels} labels that this one did not look at."
+    return _conclude(problem, labelled, asked, reason, version=version, refused_by=by, labels_help=labels_help)
 
 
 def ask(problem: Problem, reason: str, decision_id: str | None, approved: bool) -> Decision | None:
@@ -135,19 +135,23 @@ def _conclude(
     problem: Problem,
     labelled: Gathered,
     asked: Decision,
-    action: Action,
     reason: str,
     *,
     version: str | None = None,
     promoted: bool = False,
+    refused_by: str | None = None,
+    labels_help: bool = False,
 ) -> dict[str, str | bool]:
     """Every retraining ends in a decision. The labels it looked at have been judged: they start no other one, also
-    when the version that learnt from them is rolled back."""
+    when the version that learnt from them is rolled back. Refused while an alarm stands, it wants others."""
     champion, _ = champion_of(problem)
+    journal = open_journal()
+    alarm = not promoted and alarm_is_known(journal.decisions(problem.name, limit=LOOK_BACK), champion.version)
     figures = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
-    figures |= {"made": version, "asked_by": asked.id}
-    decision = Decision(problem.name, action, reason, version=champion.version, figures=figures)
-    open_journal().add_decision(decision)
+    figures |= {"made": version, "asked_by": asked.id, "refused_by": refused_by}
+    action: Action = "ask-for-labels" if alarm and labels_help else "nothing"
+    decision = Decision(problem.name, action, reason, version=champion.version, figures=figures, alarm=alarm)
+    journal.add_decision(decision)
     announce_decision(decision)
     get_run_logger().info(reason)
     return {"promoted": promoted, "version": champion.version, "reason": reason}

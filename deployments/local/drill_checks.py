@@ -54,6 +54,20 @@ def taken(answer: dict[str, Any], wanted: int) -> None:
     require(answer["taken"] == wanted, f"{wanted} labels taken", f"{answer['taken']}; refused: {refused[:3]}")
 
 
+def asked(decision: Decision, least: int) -> None:
+    """A retraining was asked for because of labels that none before had looked at."""
+    labels = number(decision, "new_labels") or 0
+    require(labels >= least, f"a retraining with at least {least} new labels", told(decision))
+
+
+def wants_others(decision: Decision, pointer: Pointer, champion: ModelRef) -> None:
+    """A retraining ended in a refusal by the gate that says why and asks for other labels; nothing else changed."""
+    require(bool(decision.figures.get("refused_by")), "a verdict about the new version", decision.reason)
+    require(decision.action == "ask-for-labels", "a refusal that other labels may mend", told(decision))
+    unmoved = (pointer.champion, pointer.mode) == (champion, "champion")
+    require(unmoved, f"version {champion.version} still champion", _named(pointer))
+
+
 def climbed(moves: Sequence[PointerMove], canary: Canary, new: ModelRef) -> None:
     """A version came up by every step of the canary. `moves` are a pointer's history, newest first."""
     expected = [("shadow", canary.shadow_percent), *(("split", percent) for percent in canary.steps)]

@@ -14,7 +14,7 @@ LEAST = 100  # of them that can be compared
 LIMIT = 600  # of each official split of the pets that are learnt from and judged on; the others are the world's
 CANARY_REQUESTS = 50
 ROBUST = 300  # golden pets that are corrupted to judge on: of 100, three points are often chance
-COOLDOWN_MINUTES = 30.0  # at least: a retraining on a slow machine is not asked for twice
+COOLDOWN_MINUTES = 1.0  # at most: a retraining that was refused is not waited out, though another needs new labels
 
 Tables = dict[str, Any]
 
@@ -31,7 +31,7 @@ def derive(name: str, folder: Path) -> str:
     window = min(problem.drift.window, WINDOW)
     changes: Tables = {
         "drift": {"window": window, "min_window": min(problem.drift.min_window, LEAST)},
-        "policy": {"cooldown_minutes": max(problem.policy.cooldown_minutes, COOLDOWN_MINUTES)},
+        "policy": {"cooldown_minutes": min(problem.policy.cooldown_minutes, COOLDOWN_MINUTES)},
         "canary": {"use": True, "requests": CANARY_REQUESTS},
     }
     if problem.source.type == "oxford-pets":

@@ -13,7 +13,7 @@ from deployments.local import drill_checks as check
 from deployments.local.drill_checks import DrillError
 from deployments.local.drill_stack import LOG, STEADY, Drill, wait
 from deployments.local.traffic import Background, Tally
-from menagerie.records import Decision, ModelRef
+from menagerie.records import Decision, ModelRef, now
 from menagerie.tracking import versions
 
 BATCH = 25  # pictures between two looks after the shift
@@ -23,6 +23,8 @@ CIRCLING = 150  # pictures that are sent again and again while models change
 BUSY = 90.0  # requests a second while a canary waits for them
 AFTER = 150  # pictures that show how accurate the new version is
 KNOWN = 50  # labels of the good version's answers, which those of the bad one are held against
+RETRAININGS = 3  # at most, until one is let through
+MORE = 50  # further pictures of the shifted world after a refusal, for the queue to choose from
 PAUSE = 3.0  # seconds between the batches that the bad version answers
 MEND_PATIENCE, ROLLBACK_PATIENCE = 900.0, 240.0  # seconds; the goal is 120 for the first
 
@@ -100,19 +102,27 @@ def label(drill: Drill, wanted: int) -> int:
     return sum(bool(item["at_random"]) for item in items)
 
 
-def mend(drill: Drill, before: ModelRef, background: Background, note: Callable[[str], None]) -> Mended:
-    """The automation retrains; the new version passes the gate, climbs the canary and takes over."""
-    labelled = time.time()
-    told = drill.journal.decisions(drill.problem.name, limit=1)[0].id
+def more(drill: Drill) -> int:
+    """After a refusal: further pictures of the shifted world, and how many labels another retraining needs."""
+    drill.send(drill.world.take(MORE, shifted=1.0))
+    return drill.problem.policy.min_labels
 
-    def look() -> ModelRef | None:
-        nonlocal told
-        newest = drill.journal.decisions(drill.problem.name, limit=1)[0]
-        if newest.id != told:
-            told = newest.id
-            note(check.told(newest))
-            if newest.figures.get("promoted") is False:
-                raise DrillError(f"expected: a better version; found: {newest.reason}")
+
+def mend(drill: Drill, before: ModelRef, background: Background, note: Callable[[str], None]) -> Mended | Decision:
+    """The automation retrains; the new version passes the gate, climbs the canary and takes over. Where the gate
+    refuses it, the decision that says so: the champion stays, and other labels are asked for."""
+    labelled, name, policy = now(), drill.problem.name, drill.problem.policy
+    seen: set[str] = set()
+
+    def look() -> ModelRef | Decision | None:
+        for one in reversed(drill.journal.decisions(name, limit=20, since=labelled)):  # oldest first
+            if one.id not in seen:
+                seen.add(one.id)
+                note(check.told(one))
+                if one.action == "retrain":
+                    check.asked(one, policy.min_labels)
+                if one.figures.get("promoted") is False:
+                    return one
         pointer = drill.pointer()
         climbing = pointer.mode != "champion"
         if climbing and background.per_second == STEADY:
@@ -120,13 +130,17 @@ def mend(drill: Drill, before: ModelRef, background: Background, note: Callable[
         background.per_second = BUSY if climbing else STEADY
         return pointer.champion if pointer.champion != before else None
 
-    new = wait("a new champion", look, MEND_PATIENCE)
+    found = wait("a new champion", look, MEND_PATIENCE)
+    if isinstance(found, Decision):
+        check.wants_others(found, drill.pointer(), before)
+        drill.record.mark(f"version {found.figures['made']} refused")
+        return found
     first = wait(
-        f"an answer of version {new.version} as champion", lambda: _first(background.tally, new), commands.PATIENCE
+        f"an answer of version {found.version} as champion", lambda: _first(background.tally, found), commands.PATIENCE
     )
-    drill.record.mark(f"version {new.version} takes over")
-    check.climbed(drill.channel.history(drill.problem.name), drill.problem.canary, new)
-    return Mended(new, first - labelled)
+    drill.record.mark(f"version {found.version} takes over")
+    check.climbed(drill.channel.history(name), drill.problem.canary, found)
+    return Mended(found, first - labelled.timestamp())
 
 
 def regain(drill: Drill, before: float, during: float) -> Tally:

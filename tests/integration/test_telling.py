@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,15 +17,19 @@ import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
+import flows.life
 import flows.retrain
 from flows.check import check, keep
 from flows.events import announce
+from flows.life import living, retraining_of
 from flows.notify import Email
 from flows.retrain import retrain
 from menagerie.cli import main
+from menagerie.data.feedback import Gathered
 from menagerie.journal import open_journal
+from menagerie.monitoring.situation import under_way
 from menagerie.problems import load_problem
-from menagerie.records import MODEL_PROMOTED, MODEL_ROLLED_BACK, Decision, ModelRef
+from menagerie.records import MODEL_PROMOTED, MODEL_ROLLED_BACK, Decision, ModelRef, Row
 from menagerie.releases import open_channel
 from menagerie.settings import get_settings
 from tests import tiny
@@ -224,3 +230,70 @@ def test_a_retraining_that_breaks_is_a_record_and_its_labels_still_count(spent: 
     end = open_journal().decisions(spent, limit=1)[0]
     assert "no space left" in end.reason
     assert "judged_until" not in end.figures
+
+
+def test_one_that_is_cancelled_is_a_record_too(spent: str, monkeypatch: pytest.MonkeyPatch):
+    def cancelled(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flows.retrain, "collect_labels", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(spent)
+    assert open_journal().decisions(spent, limit=1)[0].reason == "The retraining failed: KeyboardInterrupt()"
+
+
+def test_one_that_is_killed_ends_when_it_shows_no_life(spent: str, home: Path):
+    journal = open_journal()
+    asked = Decision(spent, "retrain", "A test.", "1")
+    journal.add_decision(asked)
+    sign = home / "cache" / f"retrain-{asked.id}"
+    check(spent)
+    assert under_way(journal.decisions(spent)) == asked, "it has not begun"
+    with living(retraining_of(asked.id)):
+        check(spent)
+        assert under_way(journal.decisions(spent)) == asked, "it lives"
+        os.utime(sign, (0, 0))
+        check(spent)
+    assert not sign.exists(), "it has ended by itself"
+    end = next(one for one in journal.decisions(spent) if one.figures.get("asked_by") == asked.id)
+    assert "killed: it has shown no life since 00:00:00 UTC" in end.reason
+    assert "judged_until" not in end.figures, "its labels start another one"
+    assert under_way(journal.decisions(spent)) is None
+
+
+def test_a_retraining_shows_life_while_it_goes_on(spent: str, home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flows.life, "BEAT_SECONDS", 0.01)
+    beats: list[int] = []
+
+    def learns(_: object) -> Any:
+        (sign,) = (home / "cache").glob("retrain-*")
+        os.utime(sign, (0, 0))
+        until = time.monotonic() + 10
+        while sign.stat().st_mtime == 0 and time.monotonic() < until:
+            time.sleep(0.01)
+        beats.append(int(sign.stat().st_mtime))
+        raise OSError("it breaks")
+
+    monkeypatch.setattr(flows.retrain, "collect_labels", learns)
+    with pytest.raises(OSError, match="it breaks"):
+        retrain(spent)
+    assert beats != [0], "nothing touched it"
+
+
+def test_a_refusal_is_told_and_wants_other_labels_while_the_alarm_stands(
+    spent: str, board: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    refusal = {"promoted": False, "version": "2", "reason": "robustness", "refused_by": "robustness"}
+    gathered = Gathered([Row("p", "s", "s", "low", "train", "feedback", "live", "2026-01-01")], 0, 0, until=48)
+    monkeypatch.setattr(flows.retrain, "collect_labels", lambda _: gathered)
+    monkeypatch.setattr(flows.retrain, "learn", lambda *_, **__: None)
+    monkeypatch.setattr(flows.retrain, "prepare_data", lambda *_: None)
+    monkeypatch.setattr(flows.retrain, "champion_to_go_on_from", lambda _: None)
+    for helps, action in ((True, "ask-for-labels"), (False, "nothing")):
+        monkeypatch.setattr(flows.retrain, "promote", lambda *_, **__: refusal | {"needs_labels": helps})  # noqa: B023
+        retrain(spent)
+        end = open_journal().decisions(spent, limit=1)[0]
+        assert (end.action, end.alarm, end.figures["refused_by"]) == (action, True, "robustness")
+        assert ("labels that this one did not look at" in end.reason) is helps
+        assert board[-1] == {"subject": f"{spent}: version 2 was refused", "body": end.reason}
+    assert check(spent) == {spent: "ask-for-labels"}, "all labels have been looked at"

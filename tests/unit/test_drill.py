@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tomllib
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from deployments.local import drill_checks as check
 from deployments.local.drill_bad import mislabelled
 from deployments.local.drill_checks import DrillError
 from deployments.local.drill_problem import COOLDOWN_MINUTES, ROBUST, WINDOW, derive, to_toml
+from deployments.local.drill_record import Record
 from deployments.local.drill_world import World, WorldEnds, enlarge, thermal, unseen_pets, world_of
+from deployments.local.timeline import Timeline
+from deployments.local.traffic import Tally
 from menagerie.data import prepare
 from menagerie.data.photos import pets
 from menagerie.data.sketches import jpeg
@@ -55,7 +59,7 @@ def test_the_drills_own_problem_is_the_shipped_one_but_for_what_makes_it_short(n
     shipped, own = load_problem(name), load_problem(derive(name, problems))
     assert own.name == f"{name}-drill"
     assert own.canary.use and own.canary.requests == 50
-    assert own.drift.window <= WINDOW and own.policy.cooldown_minutes >= COOLDOWN_MINUTES
+    assert own.drift.window <= WINDOW and own.policy.cooldown_minutes == COOLDOWN_MINUTES
     changed = {"name", "source", "drift", "policy", "canary", "gate"}
     assert own.model_dump(exclude=changed) == shipped.model_dump(exclude=changed)
     assert own.drift.harm == shipped.drift.harm and own.drift.false_alarm_rate == shipped.drift.false_alarm_rate
@@ -126,8 +130,11 @@ def test_the_unseen_pets_are_enough_for_the_longest_drill(shared: Path, problems
     assert not {pet.path for pet in unseen} & {pet.path for pet in pets(problem.source.limit)}
     window, labels = problem.drift.window, drill_steps.LABELS_MOST
     shifted = max(int(drill_steps.AMPLE * labels), window + drill_steps.BATCH)
-    longest = 4 * window + shifted + drill_steps.AFTER + drill_steps.CIRCLING
+    tried_again = (drill_steps.RETRAININGS - 1) * drill_steps.MORE
+    longest = 4 * window + shifted + tried_again + drill_steps.AFTER + drill_steps.CIRCLING
     assert len(unseen) >= longest
+    left = shifted - labels + tried_again + drill_steps.CIRCLING
+    assert left >= (drill_steps.RETRAININGS - 1) * problem.policy.min_labels, "pictures for the queue"
 
 
 def test_the_bad_version_learns_wrong_labels_and_is_judged_on_right_ones(problems: Path):
@@ -169,6 +176,69 @@ def test_every_label_must_be_taken():
     check.taken({"taken": 2, "results": [{"status": "added"}, {"status": "same"}]}, 2)
     with pytest.raises(DrillError, match=r"2 labels taken; found: 1; refused: .*place"):
         check.taken({"taken": 1, "results": [{"status": "added"}, {"status": "refused", "place": 1}]}, 2)
+
+
+def test_a_retraining_needs_labels_that_none_has_looked_at():
+    check.asked(decision("retrain", new_labels=120), 120)
+    for figures in ({"new_labels": 119}, {}):
+        with pytest.raises(DrillError, match="at least 120 new labels; found: retrain"):
+            check.asked(decision("retrain", **figures), 120)
+
+
+def test_a_refused_retraining_changes_nothing_and_asks_for_other_labels():
+    refused = replace(decision("ask-for-labels", alarm=True), figures={"refused_by": "robustness"})
+    serving = Pointer("p", 3, champion=OLD)
+    check.wants_others(refused, serving, OLD)
+    with pytest.raises(DrillError, match="a verdict about the new version"):
+        check.wants_others(decision("ask-for-labels"), serving, OLD)
+    with pytest.raises(DrillError, match="other labels may mend; found: nothing"):
+        check.wants_others(replace(refused, action="nothing"), serving, OLD)
+    for moved in (replace(serving, champion=NEW), replace(serving, challenger=NEW, mode="shadow", percent=50)):
+        with pytest.raises(DrillError, match="version 1 still champion"):
+            check.wants_others(refused, moved, OLD)
+
+
+class Mending:
+    """A drill whose retrainings end as given; what it asked to have labelled is kept."""
+
+    def __init__(self, ends: list[drill_steps.Mended | Decision], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.record, self.labelled, self.problem = Record(Timeline()), [], load_problem("sketches")
+        self.world = World(lambda index, shifted: (b"", ""))
+        self.figures: dict[str, object] = {}
+        monkeypatch.setattr(drill_steps, "mend", lambda *_: ends.pop(0))
+        monkeypatch.setattr(drill_steps, "label", lambda _, wanted: self.labelled.append(wanted) or 1)
+        monkeypatch.setattr(drill_steps, "regain", lambda *_: Tally())
+
+    def champion(self) -> ModelRef:
+        return OLD
+
+    def circling(self, _: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def send(self, samples: list[object]) -> None:
+        assert len(samples) == drill_steps.MORE
+
+    def mend(self) -> dict[str, object]:
+        drill.mend(self, self.figures, {"before": 1.0, "during": 0.5}, 400)  # type: ignore[arg-type]
+        return self.figures
+
+
+REFUSED = Decision("p", "ask-for-labels", "It was refused.", "1", {"made": "2", "refused_by": "robustness"}, alarm=True)
+MENDED = drill_steps.Mended(NEW, 42.0)
+
+
+def test_a_refusal_is_answered_by_another_batch_of_labels(monkeypatch: pytest.MonkeyPatch):
+    tried = Mending([REFUSED, MENDED], monkeypatch)
+    assert tried.mend() == {"retrainings": 2, "labels_to_served_seconds": 42.0}
+    assert tried.labelled == [400, load_problem("sketches").policy.min_labels]
+    assert [one.found for one in tried.record.lines][1].startswith("version 2 refused by robustness")
+
+
+def test_the_gate_may_not_refuse_for_ever(monkeypatch: pytest.MonkeyPatch):
+    tried = Mending([REFUSED] * 5, monkeypatch)
+    with pytest.raises(DrillError, match="a better version in 3 retrainings; found: It was refused"):
+        tried.mend()
+    assert len(tried.labelled) == drill_steps.RETRAININGS
 
 
 def climb(*steps: tuple[str, int]) -> list[PointerMove]:

@@ -36,6 +36,7 @@ class Situation:
     age_days: float | None = None  # since the champion was trained, or a retraining was last asked for
     minutes_since_retrain: float | None = None  # since one was last asked for
     under_way: bool = False  # a retraining was asked for and has not ended yet
+    refused: str | None = None  # which version of the last retraining was refused beside this champion, and by what
     retrains_today: int = 0
     approved_by: str | None = None  # who let the next retraining through though the budget is spent
     labels_until: int = 0  # the number of the last feedback there is
@@ -44,6 +45,7 @@ class Situation:
 def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
     """The decision, its reason in full sentences and every figure it rests on."""
     causes = _causes(situation, drift, policy)
+    again = f" {_sentence(situation.refused)} Another one needs other labels." if situation.refused else ""
     labels, found = situation.new_labels, situation.drift
 
     def answer(action: Action, reason: str) -> Decision:
@@ -55,7 +57,7 @@ def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
     def ask(why: str) -> Decision:
         missing = policy.min_labels - labels
         has = f"{labels} new labels of the {policy.min_labels} that a retraining needs"
-        return answer("ask-for-labels", f"{why} There are {has}: {missing} more are wanted.")
+        return answer("ask-for-labels", f"{why}{again} There are {has}: {missing} more are wanted.")
 
     def retrain(why: str) -> Decision:
         if (held := _held_back(situation, policy)) is not None:
@@ -69,7 +71,7 @@ def decide(situation: Situation, drift: Drift, policy: Policy) -> Decision:
 
     if causes:
         why = "Alarm: " + "; ".join(causes) + "."
-        enough = f"{why} {labels} new labels are there, {policy.min_labels} are needed"
+        enough = f"{why}{again} {labels} new labels are there, {policy.min_labels} are needed"
         return ask(why) if labels < policy.min_labels else retrain(enough)
     if labels >= policy.enough_labels:
         return retrain(f"{labels} new labels have come in, and {policy.enough_labels} are enough without an alarm")
@@ -182,6 +184,7 @@ def _figures(situation: Situation, drift: Drift, policy: Policy) -> dict[str, Fi
         "minutes_since_retrain": situation.minutes_since_retrain,
         "cooldown_minutes": policy.cooldown_minutes,
         "under_way": situation.under_way,
+        "refused": situation.refused,
         "retrains_today": situation.retrains_today,
         "daily_budget": policy.daily_budget,
         "approved_by": situation.approved_by,

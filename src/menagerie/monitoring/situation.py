@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 
 from menagerie.artefact import Artefact
@@ -15,7 +15,7 @@ from menagerie.monitoring.windows import labelled_and_traffic
 from menagerie.problems import Problem
 from menagerie.records import Decision, ModelRef, now
 
-GIVEN_UP = timedelta(hours=1)  # without a word of it: it was killed, perhaps; one too many ends at once
+GIVEN_UP = timedelta(hours=1)  # for a retraining to end, or for `check` to find that it died: one too many ends at once
 LOOK_BACK = 500  # decisions; monitor makes one a day, retraining some
 LABELS = 500  # the newest, which accuracy is told by
 
@@ -76,7 +76,8 @@ def gather(
         new_labels=len({one.prediction.input_sha256 for one in labels if one.label in problem.classes}),
         age_days=(now() - trained) / timedelta(days=1),
         minutes_since_retrain=(now() - retrains[0].at) / timedelta(minutes=1) if retrains else None,
-        under_way=_under_way(retrains[:1], decisions),
+        under_way=under_way(decisions) is not None,
+        refused=_refused(decisions, champion.version),
         retrains_today=sum(decision.at >= today for decision in retrains),
         approved_by=approved_by(decisions),
         labels_until=journal.last_feedback(problem.name),
@@ -124,10 +125,28 @@ def is_news(decision: Decision, decisions: Iterable[Decision]) -> bool:
     return newest is None or (newest.action, newest.alarm) != (decision.action, decision.alarm)
 
 
-def _under_way(newest: list[Decision], decisions: list[Decision]) -> bool:
-    """Whether the retraining that was asked for last has not ended: whatever came of one names the decision."""
+def under_way(decisions: Sequence[Decision]) -> Decision | None:
+    """The retraining that was asked for last, where it has not ended: whatever comes of one names the decision.
+
+    Args:
+        decisions: Of the problem, newest first.
+    """
     ended = {one.figures.get("asked_by") for one in decisions}
-    return any(one.at > now() - GIVEN_UP and one.id not in ended for one in newest)
+    newest = next((one for one in decisions if one.action == "retrain"), None)
+    return newest if newest is not None and newest.at > now() - GIVEN_UP and newest.id not in ended else None
+
+
+def came_to_nothing(asked: Decision, reason: str) -> Decision:
+    """What is kept of a retraining that broke or died. It has looked at no label for good: the same start another."""
+    return Decision(asked.problem, "nothing", reason, asked.version, {"promoted": False, "asked_by": asked.id})
+
+
+def _refused(decisions: Sequence[Decision], version: str) -> str | None:
+    """What the newest retraining beside this champion failed by; None where it was not refused, or there is none."""
+    newest = next((one for one in decisions if one.figures.get("made")), None)
+    if newest is None or newest.version != version or not newest.figures.get("refused_by"):
+        return None
+    return f"version {newest.figures['made']} was refused by {newest.figures['refused_by']}"
 
 
 def _judged_until(decisions: list[Decision]) -> int:

@@ -36,6 +36,7 @@ def labelled(high: float, labels: int = 60) -> dict[str, Any]:
 
 
 BELOW = labelled(0.79)
+REFUSED = {"refused": "version 4 was refused by robustness"}
 SPENT = {"new_labels": 60, "retrains_today": 8}
 
 
@@ -55,6 +56,22 @@ SPENT = {"new_labels": 60, "retrains_today": 8}
         ({"new_labels": 500, "minutes_since_retrain": 1.0}, "nothing", False, "1.0 minutes ago"),
         ({**HARM, "new_labels": 60, "under_way": True}, "nothing", True, "has not ended yet"),
         ({**HARM, "new_labels": 5, "under_way": True}, "ask-for-labels", True, "55 more"),
+        # after a refusal: other labels, not the same again
+        ({"standing_alarm": True, **REFUSED}, "ask-for-labels", True, "Version 4 was refused by robustness. Another"),
+        ({"standing_alarm": True, **REFUSED, "new_labels": 59}, "ask-for-labels", True, "1 more are wanted"),
+        (
+            {"standing_alarm": True, **REFUSED, "new_labels": 60},
+            "retrain",
+            True,
+            "by robustness. Another one needs other",
+        ),
+        (
+            {"standing_alarm": True, **REFUSED, "new_labels": 60, "minutes_since_retrain": 5.0},
+            "nothing",
+            True,
+            "5.0 min",
+        ),
+        ({**REFUSED, "new_labels": 60}, "nothing", False, "No alarm"),
         # beyond the budget
         ({**HARM, **SPENT}, "approve", True, "budget of 8 retrainings is spent: a person has to approve"),
         ({"new_labels": 500, "retrains_today": 8}, "approve", False, "budget of 8"),
@@ -167,6 +184,7 @@ def test_a_decision_holds_what_it_looked_at() -> None:
         "minutes_since_retrain": 45.0,
         "cooldown_minutes": 30.0,
         "under_way": False,
+        "refused": None,
         "retrains_today": 2,
         "daily_budget": 8,
         "approved_by": "ann",

@@ -14,10 +14,10 @@ from menagerie.artefact import Artefact
 from menagerie.journal import Journal
 from menagerie.monitoring.accuracy import Accuracy
 from menagerie.monitoring.drift import DriftResult
-from menagerie.monitoring.policy import Situation
-from menagerie.monitoring.situation import alarm_is_known, gather, is_news
+from menagerie.monitoring.policy import Situation, decide
+from menagerie.monitoring.situation import alarm_is_known, came_to_nothing, gather, is_news
 from menagerie.monitoring.windows import SAMPLE
-from menagerie.problems import Problem
+from menagerie.problems import Policy, Problem
 from menagerie.records import NONE_OF_THESE, Decision, ModelRef, Window, now
 from tests.fixtures.make_v1 import make_artefact
 from tests.unit.journal.samples import FINGERPRINT, prediction, voice
@@ -259,7 +259,56 @@ def test_a_retraining_is_under_way_until_what_came_of_it_names_it(journal: Journ
     asked = Decision("sketches", "retrain", "asked for", version="1")
     journal.add_decision(asked)
     assert look(journal, artefact).under_way
-    journal.add_decision(Decision("sketches", "nothing", "refused", version="1", figures={"asked_by": asked.id}))
+    journal.add_decision(came_to_nothing(asked, "killed"))
     assert not look(journal, artefact).under_way
     journal.add_decision(Decision("sketches", "retrain", "killed", version="1", at=now() - timedelta(hours=2)))
     assert not look(journal, artefact).under_way
+
+
+ENDED = {"asked_by": "asked", "made": "2", "promoted": False}
+
+
+@pytest.mark.parametrize(
+    ("figures", "version", "refused"),
+    [
+        ({"refused_by": "robustness, slice cat"}, "1", "version 2 was refused by robustness, slice cat"),
+        ({"refused_by": None}, "1", None),  # somebody else moved the pointer
+        ({"refused_by": "robustness"}, "0", None),  # beside another champion
+    ],
+)
+def test_the_newest_refusal_beside_this_champion_is_known(
+    journal: Journal, artefact: Artefact, figures: dict[str, Any], version: str, refused: str | None
+) -> None:
+    decided(journal, 9, version=version, figures=ENDED | figures)
+    decided(journal, 5, figures={"sufficient": True})
+    assert look(journal, artefact).refused == refused
+    decided(journal, 1, figures={"asked_by": "another", "made": "3", "promoted": True})
+    assert look(journal, artefact).refused is None
+
+
+def test_after_a_refusal_the_same_labels_start_nothing_and_new_ones_do(journal: Journal, artefact: Artefact) -> None:
+    """From alarm to alarm, by the policy itself: ask, retrain, refused, ask again, retrain again."""
+    policy = Policy(min_labels=4, cooldown_minutes=30)
+
+    def next_action() -> tuple[str, bool]:
+        made = decide(look(journal, artefact), PROBLEM.drift, policy)
+        if is_news(made, journal.decisions("sketches")):
+            journal.add_decision(made)
+        return made.action, made.alarm
+
+    decided(journal, 90, action="ask-for-labels", **ALARM)
+    label(journal, *["dog", "cat"] * 4)  # four of them are new
+    assert next_action() == ("retrain", True)
+    asked = journal.decisions("sketches", action="retrain")[0]
+    figures = {"asked_by": asked.id, "made": "2", "refused_by": "robustness", "judged_until": 8}
+    decided(journal, action="ask-for-labels", alarm=True, figures=figures)
+    kept = len(journal.decisions("sketches"))
+    assert [next_action() for _ in range(3)] == [("ask-for-labels", True)] * 3
+    assert len(journal.decisions("sketches")) == kept, "the refusal has asked for labels already"
+    journal.record([prediction(number) for number in range(20, 24)])
+    for number in range(20, 24):
+        journal.add_feedback(voice(f"p{number}", "dog", trusted=True), labels=CLASSES)
+    assert next_action() == ("nothing", True), "the cooldown"
+    policy = Policy(min_labels=4, cooldown_minutes=0)
+    assert next_action() == ("retrain", True)
+    assert "Version 2 was refused by robustness" in journal.decisions("sketches", action="retrain")[0].reason
