@@ -93,10 +93,12 @@ def test_more_coverage_never_makes_a_set_smaller_and_more_alarms_never_fewer() -
 @pytest.mark.parametrize(
     ("clean", "mild", "expected"),
     [
-        (range(1, 10), (), 9),  # 10 % alarms: the ninth of nine
-        (range(1, 20), (), 18),
-        (range(1, 10), range(1, 8), 9),  # 25 % of mildly changed: the sixth of seven
-        (range(1, 10), range(11, 18), 16),
+        (range(1, 10), (), 9),  # 10 % alarms: the ninth of nine, on average
+        (range(1, 38), (), 37),
+        (range(1, 39), (), 37),  # with 90 % confidence: one of 38 or fewer are above 10 % in a tenth of all samples
+        (range(1, 10), range(1, 8), 9),
+        (range(1, 10), range(11, 18), 17),  # 25 % of mildly changed
+        (range(1, 10), range(11, 26), 24),
         (range(1, 9), (), None),  # too few to promise one in ten
         (range(1, 10), (5, 6), None),
         ((), (), None),
@@ -111,15 +113,17 @@ def test_the_higher_of_two_quantiles_says_what_is_unknown(
     assert ood_threshold(scores(clean), scores(mild), TARGETS) == expected
 
 
-def test_alarms_are_as_rare_as_promised() -> None:
+def test_alarms_are_as_rare_as_promised_in_nine_of_ten_samples() -> None:
     random = np.random.default_rng(0)
     targets = Targets(unknown_alarms=0.05, unknown_alarms_mild=0.05)
     rates = []
-    for _ in range(200):
+    for _ in range(400):
         limit = ood_threshold(random.gamma(2, size=150).astype(np.float32), NONE, targets)
         assert limit is not None
-        rates.append((random.gamma(2, size=2000) > limit).mean())
-    assert 0.04 < np.mean(rates) <= 0.052
+        rates.append((random.gamma(2, size=4000) > limit).mean())
+    kept = np.mean(np.array(rates) <= 0.05)
+    assert 0.86 < kept < 0.96
+    assert np.mean(rates) > 0.02, "nor rarer than that takes"
 
 
 def test_all_of_it_holds_on_the_same_probabilities() -> None:
@@ -127,7 +131,7 @@ def test_all_of_it_holds_on_the_same_probabilities() -> None:
     scores = np.arange(3000, dtype=np.float32)
     fitted = fit_confidence(logits[:1500], labels[:1500], TARGETS, scores, scores[:100] * 10, seed=0)
     assert fitted.temperature == pytest.approx(2.5, rel=0.1)
-    assert fitted.ood_threshold == 2700  # of 3,001 a tenth; the mildly changed stay below
+    assert fitted.ood_threshold == 2721  # 278 of 3,000 are above; the mildly changed stay below
     sets = fitted.prediction_sets(fitted.probabilities(logits[1500:]))
     assert sets is not None
     held = np.mean([label in chosen for label, chosen in zip(labels[1500:], sets, strict=True)])

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from menagerie.evaluation.intervals import at_most
 from menagerie.evaluation.metrics import brier_losses, log_losses
 from menagerie.inference.confidence import Confidence, softmax
 from menagerie.problems import Confidence as Targets
@@ -16,6 +17,7 @@ Labels = NDArray[np.int64]
 
 LOG_TEMPERATURES = (-2.5, 2.5)
 REPEATS, FOLDS = 5, 5
+SURE = 0.9  # that no more known inputs are called unknown than was promised
 
 
 def fit_confidence(
@@ -86,19 +88,26 @@ def set_threshold(of_truth: Floats, coverage: float) -> float:
 
 
 def ood_threshold(clean: Floats, mild: Floats, targets: Targets) -> float | None:
-    """The out-of-distribution score up to which an input counts as known: the higher of two conformal quantiles, of
-    known inputs and of mildly changed ones. None where the inputs are too few to promise their share of alarms."""
+    """The out-of-distribution score up to which an input counts as known: the higher of two limits, of known inputs and
+    of mildly changed ones. None where the inputs are too few to promise their share of alarms."""
     wanted = [(clean, targets.unknown_alarms)]
     if len(mild):
         wanted.append((mild, targets.unknown_alarms_mild))
-    found = [_upper_quantile(scores, 1 - alarms) for scores, alarms in wanted]
+    found = [_upper_limit(scores, alarms) for scores, alarms in wanted]
     return None if None in found else max(one for one in found if one is not None)
 
 
-def _upper_quantile(scores: Floats, share: float) -> float | None:
-    """The smallest score that a further one stays at or below with probability `share` or more; None: no score."""
-    rank = _rank(len(scores), share)
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else None
+def _upper_limit(scores: Floats, alarms: float) -> float | None:
+    """The smallest of the scores that at most `alarms` of all further ones exceed, with `SURE` confidence (V. Vovk,
+    "Conditional validity of inductive conformal predictors", 2012: the share that exceeds the (n - k)-th of n is at
+    most `alarms` unless a binomial gives k or fewer). Where they are too few to be so sure it is the greatest of them,
+    if that holds on average over such samples; else None."""
+    count = len(scores)
+    if _rank(count, 1 - alarms) > count:
+        return None
+    mean = int(count * alarms)
+    above = next((k for k in range(mean, 0, -1) if at_most(k, count, alarms) <= 1 - SURE), 0)
+    return float(np.sort(scores)[count - 1 - above])
 
 
 def _rank(count: int, share: float) -> int:
