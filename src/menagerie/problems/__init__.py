@@ -168,7 +168,9 @@ class Confidence(_Part):
     """What an answer says of its own certainty."""
 
     coverage: float = Field(0.95, gt=0.5, lt=1, description="share of inputs whose prediction set holds the truth")
-    unknown_alarms: float = Field(0.01, gt=0, lt=0.5, description="share of known inputs called unknown, at most: with 90 % confidence")
+    unknown_alarms: float = Field(
+        0.01, gt=0, lt=0.5, description="share of known inputs called unknown, at most: with 90 % confidence"
+    )
     unknown_alarms_mild: float = Field(0.05, gt=0, lt=0.5, description="the same of mildly changed known inputs")
 
 
