@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from menagerie.artefact import MANIFEST, Artefact, load_artefact
 from menagerie.errors import ArtefactError, MenagerieError
+from menagerie.hardware import give_back_freed_memory
 from menagerie.inference.predictor import Predictor, Variant, load_predictor
 from menagerie.inference.traffic import Traffic
 from menagerie.journal.backoff import BackOff
@@ -168,6 +169,7 @@ class Follower:
         if serving is None or serving.ref.fingerprint != champion.ref.fingerprint:
             self._swap(champion)
             self._hosted.spare = serving if serving is not None and serving.ref == pointer.previous else None
+            give_back_freed_memory()  # what loading took, and the one that is not kept any more
         elif self._hosted.traffic is not None and serving is not champion:  # the same under another number
             self._hosted.traffic = replace(self._hosted.traffic, champion=champion)
         if self._hosted.source != "channel" or self._hosted.generation != pointer.generation:

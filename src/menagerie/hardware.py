@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -39,8 +39,17 @@ def has_any(features: Iterable[str]) -> bool:
 def keep_freed_memory() -> None:
     """Let malloc keep what is freed: each training step wants the same large blocks again, and fetching them from the
     kernel anew costs as much as the arithmetic. Does nothing where the C library is not glibc."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            for parameter, value in _MALLOPT.items():
-                mallopt(parameter, value)
+    if (mallopt := _of_libc("mallopt")) is not None:
+        for parameter, value in _MALLOPT.items():
+            mallopt(parameter, value)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed: malloc keeps what lies between blocks in use. Does nothing where the C
+    library is not glibc."""
+    if (trim := _of_libc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _of_libc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

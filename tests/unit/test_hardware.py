@@ -60,23 +60,47 @@ def test_without_cpuinfo_there_are_no_features(monkeypatch: pytest.MonkeyPatch) 
     assert hardware.cpu_features() == ()
 
 
-def test_malloc_is_asked_on_linux_and_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
+class Library:
+    """glibc, as far as it is asked."""
 
-    class Library:
-        def mallopt(self, parameter: int, value: int) -> None:
-            asked.append((parameter, value))
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+        self.trimmed = 0
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: Library())
-    monkeypatch.setattr(sys, "platform", "darwin")
+    def mallopt(self, parameter: int, value: int) -> None:
+        self.told.append((parameter, value))
+
+    def malloc_trim(self, kept: int) -> None:
+        assert kept == 0
+        self.trimmed += 1
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    library = Library()
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    return library
+
+
+def ask_all() -> None:
     hardware.keep_freed_memory()
-    assert asked == []
+    hardware.give_back_freed_memory()
+
+
+def test_malloc_is_asked_on_linux(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    hardware.keep_freed_memory()
-    assert {parameter for parameter, _ in asked} == {-4, -2, -1}  # M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD
-    assert all(-(2**31) <= value < 2**31 for _, value in asked)  # mallopt takes an int
+    ask_all()
+    assert {parameter for parameter, _ in library.told} == {-4, -2, -1}  # M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD
+    assert all(-(2**31) <= value < 2**31 for _, value in library.told)  # mallopt takes an int
+    assert library.trimmed == 1
 
 
-def test_a_c_library_without_mallopt_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malloc_is_left_alone_elsewhere(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    ask_all()
+    assert (library.told, library.trimmed) == ([], 0)
+
+
+def test_a_c_library_that_cannot_be_asked_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    hardware.keep_freed_memory()
+    ask_all()

@@ -149,8 +149,8 @@ class OpenVinoRuntime(_Runs):
 
     def __init__(self, model: Path, threads: int = 1, precision: str = "fp32") -> None:
         self.form, self.device = f"openvino_{precision}", "CPU"
-        # Importing it reports home, unless its reporter is not there: then it takes a mute one of its own.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be imported
+        # Its converter of other formats reports home when it is imported, and takes 10 MB; it does without.
+        sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None: not to be imported
         # A stream is one forward pass at a time, and passes of one stream wait for each other.
         streams = min(max(1, (os.cpu_count() or 1) // threads), STREAMS)
         settings = {

@@ -322,6 +322,21 @@ def test_one_earlier_champion_stays_loaded(channel, copies, tmp_path):
     assert [one.ref.version for one in hosted.loaded] == ["5"]
 
 
+def test_memory_is_given_back_at_each_swap_once_the_version_before_the_last_is_let_go(
+    channel, copies, tmp_path, monkeypatch
+):
+    hosted, following = follower(channel, copies)
+    loaded: list[list[str]] = []
+    monkeypatch.setattr(
+        "bento.follow.give_back_freed_memory", lambda: loaded.append([one.ref.version for one in hosted.loaded])
+    )
+    for number in (1, 2, 3):
+        channel.release(make_artefact(tmp_path / str(number), seed=number), str(number))
+        following.look()
+        following.look()
+    assert loaded == [["1"], ["2", "1"], ["3", "2"]]
+
+
 def test_beside_another_champion_than_the_pointers_there_is_no_challenger(channel, copies, tmp_path):
     hosted, following = follower(channel, copies)
     channel.release(make_artefact(tmp_path / "1"), "1")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bento import lasting
 from bento.lasting import keep_for_good
 
 
@@ -38,3 +39,10 @@ def test_garbage_from_before_is_freed_first_and_later_garbage_still_is() -> None
     late = weakref.ref(Ring())
     gc.collect()
     assert late() is None
+
+
+def test_what_starting_freed_is_given_back_once_garbage_is_among_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    early, given_back = weakref.ref(Ring()), []
+    monkeypatch.setattr(lasting, "give_back_freed_memory", lambda: given_back.append(early() is None))
+    keep_for_good()
+    assert given_back == [True]
