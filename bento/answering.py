@@ -36,7 +36,7 @@ from menagerie.settings import Settings
 T = TypeVar("T")
 
 # Seconds that a thread may go on while another waits for the interpreter. Reading a picture and running a batch need it
-# for moments between long stretches without it; with Python's 5 ms a core stood idle a third of the time.
+# for moments between long stretches without it; with Python's 5 ms a core stands idle meanwhile.
 SWITCH = 5e-5
 
 # Of the seconds that a request may take:
