@@ -13,6 +13,7 @@ from menagerie import distributed
 from menagerie.batches import Material
 from menagerie.distributed import _read, _what_failed, _write, train_distributed
 from menagerie.errors import ConfigurationError, MenagerieError
+from menagerie.hardware import computes_in_bf16
 from menagerie.problems import Problem
 from menagerie.training import train
 
@@ -48,7 +49,8 @@ def pictures() -> Material:
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    """Batch norm is frozen, since it alone is of each process's own rows. Tolerance: 1e-3 of the loss."""
+    """Batch norm is frozen, since it alone is of each process's own rows. Tolerance: 1e-3 of the loss; 5e-3 where it
+    computes in bfloat16, which rounds otherwise in batches of another size."""
     mixed = {"augmentation": "trivial", "mix": "cutmix", "first_size": 16, "zoom": 0.2, "label_smoothing": 0.1}
     small = problem(epochs=3, freeze_norm=True, ema=0.8, balance=0.5, **mixed)
     one = train(small, pictures(), tmp_path / "one")
@@ -57,7 +59,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert told == two.history
     for name in ("train_loss", "validation_loss"):
         ours, theirs = ([figures[name] for figures in trained.history] for trained in (two, one))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+        np.testing.assert_allclose(ours, theirs, rtol=5e-3 if computes_in_bf16() else 1e-3)
     with torch.inference_mode():
         inputs = torch.from_numpy(pictures().inputs)
         torch.testing.assert_close(two.network(inputs), one.network(inputs), atol=1e-2, rtol=1e-2)
