@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +33,6 @@ from menagerie.records import new_id
 from menagerie.settings import Settings
 
 T = TypeVar("T")
-
-# Seconds that a thread may go on while another waits for the interpreter. Reading a picture and running a batch need it
-# for moments between long stretches without it; with Python's 5 ms a core stands idle meanwhile.
-SWITCH = 5e-5
 
 # Of the seconds that a request may take:
 READING = 1 / 2
@@ -70,7 +65,6 @@ class Answering:
     def __init__(
         self, settings: Settings, journal: Journal, pictures: PictureStore, spans: Spans | None = None
     ) -> None:
-        sys.setswitchinterval(SWITCH)
         self.settings, self.journal, self.pictures = settings, journal, pictures
         self.latencies = metrics.Latencies()
         self._seconds = settings.request_seconds

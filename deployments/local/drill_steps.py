@@ -135,6 +135,7 @@ def mend(drill: Drill, before: ModelRef, background: Background, note: Callable[
         check.wants_others(found, drill.pointer(), before)
         drill.record.mark(f"version {found.figures['made']} refused")
         return found
+    assert isinstance(found, ModelRef), "of two types, `wait` tells neither"
     first = wait(
         f"an answer of version {found.version} as champion", lambda: _first(background.tally, found), commands.PATIENCE
     )

@@ -192,7 +192,9 @@ def test_what_ends_a_canary_without_its_steps(problems_dir: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(flows.canary, "weigh", refuse)
-        assert str(canary(name)["reason"]).startswith("golden accuracy 0.5 (limit 0.9). Further labels alone")
+        assert canary(name)["reason"] == (
+            "golden accuracy 0.5 (limit 0.9). Further labels alone do not mend that: a person has to look"
+        )
     assert channel.pointer(name).challenger is None
     assert len(channel.history(name)) == 1, "it had no request"
 
