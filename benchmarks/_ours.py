@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks._certainty import certainty_of
-from menagerie import building
+from menagerie import building, fitting
 from menagerie.artefact import MODEL, Artefact
 from menagerie.building import Built, git_commit
 from menagerie.candidates import quick_form
@@ -60,7 +60,7 @@ class Watch:
             print(f"  head {len(self.heads)} after {self.wall():.1f} s, {sum(os.times()[:4]):.1f} CPU s", flush=True)
             return head
 
-        with mock.patch.object(building, "fit_head", noted):
+        with mock.patch.object(fitting, "fit_head", noted):
             yield
 
 

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from menagerie import fitting, served_forms
 from menagerie.artefact import Artefact, Copies, Form
-from menagerie.candidates import PORTABLE, judged, quick_form, try_forms
+from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset
 from menagerie.evaluation.confidence_fit import fit_confidence
 from menagerie.evaluation.corruptions import CORRUPTIONS, LEVELS
 from menagerie.evaluation.metrics import confusion
 from menagerie.evaluation.plots import plot_confusion, plot_curves, plot_reliability
 from menagerie.features import Ground
-from menagerie.hardware import cpu_features
-from menagerie.head import Head, feature_scale, fit_head
+from menagerie.head import Head, feature_scale
 from menagerie.inference.confidence import Confidence, softmax
 from menagerie.measuring import Answers, measure
-from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
+from menagerie.models.top import BANK_ROWS, Top, attach_top, fit_projection, ood_scores, unit_rows
 from menagerie.problems import View
-from menagerie.sample_weights import sample_weights
 from menagerie.trunks import Figures, Learnt, Report, Start, last_layer, learn_trunk, replace_last_layer
 
-BANK_ROWS = 2000
 MILD_ROWS = 150
 MILD: tuple[View, ...] = ("zoomed", "wide", "dim", "blurred")
-CALIBRATION_ROWS = 128
 COPIED_ROWS = 200  # of golden, each under every corruption
 
 
@@ -80,18 +75,20 @@ def make(
     learnt = learn_trunk(
         dataset, folder, checkpoints or folder / "checkpoints", start=start, processes=processes, report=report
     )
-    site = _site(dataset, folder)
-    carried = _carried_forms(site, start) if start is not None and _same_trunk(dataset, start) else ()
-    ground = site.ground(carried[0]) if carried else _quick_ground(dataset, learnt.trunk)
+    site = served_forms.new_site(dataset, folder)
+    carried: tuple[Form, ...] = ()
+    if start is not None and served_forms.builds_on(dataset, start):
+        carried = served_forms.carried_forms(site, start)
+    ground = site.ground(carried[0]) if carried else served_forms.quick_ground(dataset, learnt.trunk)
     first = _first_head(ground, learnt, report)
-    reference = _accuracy(Ground(dataset, learnt.trunk, PORTABLE), first, ground)
+    reference = fitting.accuracy_of(Ground(dataset, learnt.trunk, PORTABLE), first, ground)
     if carried:
-        forms = _judged_anew(site, ground, first, reference, carried)
+        forms = served_forms.judged_anew(site, ground, first, reference, carried)
     else:
-        forms = _forms(site, ground, first, reference, lead)
+        forms = served_forms.new_forms(site, ground, first, reference, lead)
     ground = site.ground(forms[0])
     head, held_out, logits = _final_head(ground, first)
-    forms = _with_head(site, head, forms)
+    forms = served_forms.with_head(site, head, forms)
     replace_last_layer(learnt.weights, head.weight, head.bias)
     top, confidence = _top(ground, head, held_out, logits)
     for form in {form.file: form for form in forms if form.accepted}.values():
@@ -105,41 +102,6 @@ def make(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Site:
-    """Where the files of an artefact are made."""
-
-    dataset: Dataset
-    target: Path  # the artefact
-    bare: Path  # its files without their tops
-
-    def ground(self, form: Form) -> Ground:
-        """Features as a form gives them. A file's top changes while it is made, its trunk does not."""
-        bare = self.bare / form.file
-        if not bare.exists():
-            take_trunk(self.target / form.file, bare)
-        return Ground(self.dataset, bare, form)
-
-
-def _site(dataset: Dataset, folder: Path) -> Site:
-    """An empty one, whatever a run that was killed here has left."""
-    target, bare = folder / "artefact", folder / "bare"
-    for part in (target, bare):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    return Site(dataset, target, bare)
-
-
-def _quick_ground(dataset: Dataset, trunk: Path) -> Ground:
-    """Features that are soonest had, by a form that needs no quantising; the portable one's where it does not run."""
-    quick = Ground(dataset, trunk, quick_form(dataset.problem))
-    try:
-        quick.features(np.zeros(0, np.intp))
-    except Exception:  # of whatever class the runtime has for it
-        return Ground(dataset, trunk, PORTABLE)
-    return quick
-
-
 def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
     """The head that the forms are measured with, quickly had."""
     dataset, training = ground.dataset, ground.dataset.problem.training
@@ -147,114 +109,10 @@ def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
         weight, bias = last_layer(learnt.weights)
         return Head(weight, bias, 0.0, np.zeros((0, len(bias)), np.float32))
     rows, strengths = dataset.of("train", "validation"), sorted(training.head_strengths)
-    head = _fitted(ground, rows, (), strengths[len(strengths) // 2 :][:1])
-    accuracy = _share_right(dataset, rows, head.out_of_fold)
+    head = fitting.fitted(ground, rows, (), strengths[len(strengths) // 2 :][:1])
+    accuracy = fitting.share_right(dataset, rows, head.out_of_fold)
     report({"phase": "head", "epoch": 1, "validation_accuracy": accuracy})
     return head
-
-
-def _accuracy(ground: Ground, first: Head, seen: Ground) -> float:
-    """How right one form is on inputs not learnt from: all but golden and recent, by cross-validation, where a
-    logistic head is fitted on that form's own features, as the first one was on those it has seen; else the
-    validation split."""
-    dataset = ground.dataset
-    if dataset.problem.training.head == "logistic":
-        rows = dataset.of("train", "validation")
-        own = first if ground.form.name == seen.form.name else _fitted(ground, rows, (), (first.strength,))
-        return _share_right(dataset, rows, own.out_of_fold)
-    rows = dataset.of("validation")
-    return _share_right(dataset, rows, first.logits(ground.features(rows)))
-
-
-def _share_right(dataset: Dataset, rows: NDArray[np.intp], logits: NDArray[np.float32]) -> float:
-    return float((logits.argmax(1) == dataset.labels()[rows]).mean())
-
-
-def _fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], strengths: Sequence[float]) -> Head:
-    dataset, training = ground.dataset, ground.dataset.problem.training
-    labels = dataset.labels()[rows]
-    return fit_head(
-        ground.features(rows),
-        labels,
-        len(dataset.problem.classes),
-        views=[ground.features(rows, view) for view in views],
-        weights=sample_weights(dataset.newly(rows), labels, training),
-        strengths=strengths,
-        seed=training.seed,
-        subclasses=dataset.subclasses(rows) if training.subclasses else None,
-    )
-
-
-def _forms(site: Site, ground: Ground, first: Head, reference: float, lead: str | None) -> tuple[Form, ...]:
-    """Every form of the model, measured; the fastest accepted one first."""
-    dataset, rows = site.dataset, site.dataset.of("train")
-    chosen = _drawn(dataset, rows[~dataset.newly(rows)], CALIBRATION_ROWS)
-    top = Top(first.weight, first.bias, *fit_projection(ground.features(rows[:BANK_ROWS])), class_of=first.class_of)
-
-    def accuracy(form: Form) -> float:  # what computes in fp32 is as right as the reference, which is one
-        return reference if form.precision == "fp32" else _accuracy(site.ground(form), first, ground)
-
-    return try_forms(
-        dataset.problem, ground.trunk, top, np.asarray(dataset.inputs[chosen]), accuracy, site.target, lead
-    )
-
-
-def _drawn(dataset: Dataset, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Some of these rows, by what they hold: of another version of the data nearly the same ones."""
-    return np.array(sorted(rows, key=lambda row: dataset.manifest.rows[row].stored)[:count], np.intp)
-
-
-def _same_trunk(dataset: Dataset, start: Start) -> bool:
-    """Whether a version's trunk is built on anew, on a processor like the one that its forms were measured on."""
-    known, problem = start.artefact.manifest, dataset.problem
-    same = {part for form in known.forms for part in form.precision.split("_")} == set(problem.export.precisions)
-    return problem.training.head == "logistic" and same and known.cpu_features == cpu_features()
-
-
-def _carried_forms(site: Site, start: Start) -> tuple[Form, ...]:
-    """The forms of the version gone on from, as fast as they were found then, the one that it is served in first; the
-    files of those that were accepted are taken over."""
-    known = start.artefact
-    for file in {form.file for form in known.manifest.forms if form.accepted}:
-        shutil.copy(known.folder / file, site.target / file)
-    return known.manifest.forms
-
-
-def _judged_anew(
-    site: Site, ground: Ground, first: Head, reference: float, carried: tuple[Form, ...]
-) -> tuple[Form, ...]:
-    """Carried forms, the fastest that is still right enough first. Only it is fitted anew: of slower ones no accuracy
-    is known then, beyond that the served head suits them. Those that were refused before are not tried again."""
-    forms, led = list(carried), False
-    for place, form in enumerate(forms):
-        if form.accepted and (form.precision == "fp32" or not led):
-            accuracy = reference if form.precision == "fp32" else _accuracy(site.ground(form), first, ground)
-            forms[place] = judged(form, accuracy, reference, site.dataset.problem.export.budget)
-            led |= forms[place].accepted
-        elif form.accepted:
-            forms[place] = form.model_copy(
-                update={"accuracy": None, "reason": "slower than the first: not fitted anew"}
-            )
-    return tuple(sorted(forms, key=lambda form: not form.accepted))
-
-
-def _with_head(site: Site, head: Head, forms: tuple[Form, ...]) -> tuple[Form, ...]:
-    """The forms, without those that the head which is served, fitted on the first one's features, does not suit; the
-    files of those that are not served are removed."""
-    dataset, rows = site.dataset, site.dataset.of("train", "validation")
-
-    def accuracy(form: Form) -> float:
-        return _share_right(dataset, rows, head.logits(site.ground(form).features(rows)))
-
-    found, least = list(forms), accuracy(forms[0]) - dataset.problem.export.budget
-    for place, form in enumerate(forms):
-        # What computes in fp32 is as right as the portable form, which is always accepted.
-        if form.accepted and form.precision != "fp32" and accuracy(form) < least:
-            found[place] = form.model_copy(update={"accepted": False, "reason": "loses too much with the served head"})
-    served = {form.file for form in found if form.accepted}
-    for file in {form.file for form in found} - served:
-        (site.target / file).unlink(missing_ok=True)
-    return tuple(sorted(found, key=lambda form: not form.accepted))
 
 
 def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], NDArray[np.float32]]:
@@ -266,7 +124,7 @@ def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], ND
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
         training = dataset.problem.training
-        head = _fitted(ground, rows, training.head_views, training.head_strengths)
+        head = fitting.fitted(ground, rows, training.head_views, training.head_strengths)
         return head, rows, head.out_of_fold
     rows = dataset.of("validation")
     return first, rows, first.logits(ground.features(rows))
@@ -304,7 +162,7 @@ def _known_scores(
     clean = ood_scores(unit_rows(ground.features(rows), scale), bank, own(rows))
     if ground.dataset.problem.kind != "image":
         return clean, np.zeros(0, np.float32)
-    some = _drawn(ground.dataset, rows, MILD_ROWS)
+    some = ground.dataset.drawn(rows, MILD_ROWS)
     mild = [ood_scores(unit_rows(ground.features(some, view), scale), bank, own(some)) for view in MILD]
     return clean, np.concatenate(mild)
 

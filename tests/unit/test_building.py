@@ -20,13 +20,15 @@ from onnx import numpy_helper
 from PIL import Image
 from safetensors.numpy import load_file
 
-from menagerie import building, candidates, features
+from menagerie import building, candidates, features, fitting, served_forms
 from menagerie.artefact import MODEL, MODEL_INT8, Artefact, Form, load_artefact
 from menagerie.building import Built, draw_pictures, git_commit, make
 from menagerie.candidates import FORMS, PORTABLE
 from menagerie.data import Dataset, extend, prepare
 from menagerie.data.sketches import jpeg
 from menagerie.evaluation.confidence_fit import fit_temperature
+from menagerie.features import Ground
+from menagerie.head import Head
 from menagerie.inference.confidence import Confidence
 from menagerie.inference.runtime import check_probe, load_runtime, open_features, open_runtime
 from menagerie.measuring import answers_of
@@ -307,14 +309,14 @@ def test_the_first_head_learns_from_the_quick_form_and_every_form_has_a_head_of_
 ) -> None:
     fitted: list[str] = []
 
-    def noted(ground: building.Ground, *arguments: Any) -> building.Head:
+    def noted(ground: Ground, *arguments: Any) -> Head:
         fitted.append(ground.form.name)
         return fit(ground, *arguments)
 
-    fit = building._fitted
+    fit = fitting.fitted
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "quick_form", lambda problem: FORMS[1])
-        patch.setattr(building, "_fitted", noted)
+        patch.setattr(served_forms, "quick_form", lambda problem: FORMS[1])
+        patch.setattr(fitting, "fitted", noted)
         built(pictured.dataset, tmp_path / "run")
     assert fitted == ["openvino_fp32", "onnxruntime_fp32", "openvino_int8", "onnxruntime_int8", ORDER[0]]
 
@@ -328,16 +330,16 @@ def test_where_the_quick_form_does_not_run_the_portable_one_is_learnt_from(pictu
         return opened(runtime, *arguments)
 
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "quick_form", lambda problem: FORMS[1])
-        assert building._quick_ground(pictured.dataset, pictured.folder / MODEL).form == FORMS[1]
+        patch.setattr(served_forms, "quick_form", lambda problem: FORMS[1])
+        assert served_forms.quick_ground(pictured.dataset, pictured.folder / MODEL).form == FORMS[1]
         patch.setattr(features, "_opened", broken)
-        assert building._quick_ground(pictured.dataset, pictured.folder / MODEL).form == PORTABLE
+        assert served_forms.quick_ground(pictured.dataset, pictured.folder / MODEL).form == PORTABLE
 
 
 def test_new_rows_hardly_change_which_are_drawn(pictured: Made, tmp_path: Path) -> None:
     with workshop(pictured.folder.parent):
         more = extend(pictured.dataset, new_pictures(tmp_path), labels_until=99)
-    before, after = (set(building._drawn(one, one.of("train"), 20).tolist()) for one in (pictured.dataset, more))
+    before, after = (set(one.drawn(one.of("train"), 20).tolist()) for one in (pictured.dataset, more))
     assert len(before) == len(after) == 20
     assert len(before & after) >= 20 - (len(more.of("train")) - len(pictured.dataset.of("train")))
     assert all(row >= len(pictured.dataset.manifest.rows) for row in after - before), "only new ones come in"
@@ -396,12 +398,12 @@ def test_what_was_refused_is_not_tried_again_and_what_got_worse_gives_way(pictur
     strict = problem.model_copy(update={"export": problem.export.model_copy(update={"budget": 0.0})})
     asked: list[str] = []
 
-    def worse(ground: building.Ground, head: object, seen: object) -> float:
+    def worse(ground: Ground, head: object, seen: object) -> float:
         asked.append(ground.form.name)
         return 0.5 if ground.form.precision == "fp32" else 0.4
 
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "_accuracy", worse)
+        patch.setattr(fitting, "accuracy_of", worse)
         found = built(
             replace(pictured.dataset, problem=strict),
             tmp_path / "run",
@@ -417,14 +419,14 @@ def test_what_was_refused_is_not_tried_again_and_what_got_worse_gives_way(pictur
 
 def test_only_the_fastest_form_of_a_retraining_is_fitted_anew(pictured: Made, tmp_path: Path) -> None:
     found: dict[str, float] = {}
-    accuracy = building._accuracy
+    accuracy = fitting.accuracy_of
 
-    def kept(ground: building.Ground, head: building.Head, seen: building.Ground) -> float:
+    def kept(ground: Ground, head: Head, seen: Ground) -> float:
         found[ground.form.name] = accuracy(ground, head, seen)
         return found[ground.form.name]
 
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "_accuracy", kept)
+        patch.setattr(fitting, "accuracy_of", kept)
         more = extend(pictured.dataset, new_pictures(tmp_path), labels_until=99)
         start = Start(pictured.built.artefact, pictured.built.weights)
         manifest = built(more, tmp_path / "run", start).built.artefact.manifest
@@ -446,7 +448,7 @@ def test_on_another_processor_the_forms_are_measured_anew(pictured: Made, tmp_pa
         return candidates.try_forms(problem, trunk, *arguments)
 
     with workshop(pictured.folder.parent) as patch:
-        patch.setattr(building, "try_forms", try_forms)
+        patch.setattr(served_forms, "try_forms", try_forms)
         again = built(pictured.dataset, tmp_path / "run", Start(elsewhere, pictured.built.weights)).built
     assert len(tried) == 1
     assert tried[0].read_bytes() == taken(artefact.folder / MODEL, tmp_path).read_bytes()

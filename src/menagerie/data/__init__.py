@@ -50,6 +50,10 @@ class Dataset:
         """Which of some rows [n] were labelled since the service began."""
         return np.array([self.manifest.rows[row].source == "feedback" for row in rows], bool)
 
+    def drawn(self, rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+        """Some of these rows, by what they hold: of another version of the data nearly the same ones."""
+        return np.array(sorted(rows, key=lambda row: self.manifest.rows[row].stored)[:count], np.intp)
+
 
 def prepare(problem: Problem, progress: Progress | None = None) -> Dataset:
     """Collect, read, validate and split a problem's data; the manifest and the report are kept under `home`.

@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from menagerie.subclasses import LEAST, members
 
 FEATURES = "features"
+BANK_ROWS = 2000  # at most
 NEIGHBOURS = 5  # by how well they tell breeds that were left out (docs/ablations.md)
 EMBEDDING = 64
 TINY = 1e-12  # features of length 0 stay what they are

@@ -1,0 +1,48 @@
+"""Heads on the features that one form of a trunk gives, and how right they are on rows they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from menagerie.data import Dataset
+from menagerie.features import Ground
+from menagerie.head import Head, fit_head
+from menagerie.problems import View
+from menagerie.sample_weights import sample_weights
+
+
+def fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], strengths: Sequence[float]) -> Head:
+    """A logistic head on these rows and on changed copies of them, of the strength that cross-validation chooses."""
+    dataset, training = ground.dataset, ground.dataset.problem.training
+    labels = dataset.labels()[rows]
+    return fit_head(
+        ground.features(rows),
+        labels,
+        len(dataset.problem.classes),
+        views=[ground.features(rows, view) for view in views],
+        weights=sample_weights(dataset.newly(rows), labels, training),
+        strengths=strengths,
+        seed=training.seed,
+        subclasses=dataset.subclasses(rows) if training.subclasses else None,
+    )
+
+
+def share_right(dataset: Dataset, rows: NDArray[np.intp], logits: NDArray[np.float32]) -> float:
+    """How many of these rows the logits [n, classes] tell rightly, of 1."""
+    return float((logits.argmax(1) == dataset.labels()[rows]).mean())
+
+
+def accuracy_of(ground: Ground, first: Head, seen: Ground) -> float:
+    """How right one form is on inputs not learnt from: all but golden and recent, by cross-validation, where a
+    logistic head is fitted on that form's own features, as the first one was on those it has seen; else the
+    validation split."""
+    dataset = ground.dataset
+    if dataset.problem.training.head == "logistic":
+        rows = dataset.of("train", "validation")
+        own = first if ground.form.name == seen.form.name else fitted(ground, rows, (), (first.strength,))
+        return share_right(dataset, rows, own.out_of_fold)
+    rows = dataset.of("validation")
+    return share_right(dataset, rows, first.logits(ground.features(rows)))
