@@ -23,14 +23,13 @@ from benchmarks._certainty import certainty_of
 from menagerie import building, fitting
 from menagerie.artefact import MODEL, Artefact
 from menagerie.building import Built, git_commit
-from menagerie.candidates import quick_form
 from menagerie.data import Dataset, prepare
 from menagerie.errors import MenagerieError
-from menagerie.features import Ground
 from menagerie.head import Head, fit_head
 from menagerie.problems import load_problem
 from menagerie.records import ModelRef
 from menagerie.releases import open_channel
+from menagerie.served_forms import quick_ground
 from menagerie.settings import get_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,7 +112,7 @@ def heads_of(dataset: Dataset, artefact: Artefact, watch: Watch) -> list[dict[st
     the moment each was ready. Those between them only measure the other forms."""
     (head, *first), (_, *last) = watch.heads[0], watch.heads[-1]
     golden = dataset.of("golden")
-    features = Ground(dataset, built_at() / MODEL, quick_form(dataset.problem)).features(golden)
+    features = quick_ground(dataset, built_at() / MODEL).features(golden)
     right = head.logits(features).argmax(axis=1) == dataset.labels()[golden]
     scored = [(float(right.mean()), first), (artefact.manifest.metrics["golden_accuracy"], last)]
     return [{"accuracy": accuracy, "seconds": wall, "cpu_seconds": cpu} for accuracy, (wall, cpu) in scored]
