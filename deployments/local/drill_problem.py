@@ -11,7 +11,7 @@ from menagerie.problems import available, load_problem
 
 WINDOW = 200  # predictions at most, so that a window is soon of one world
 LEAST = 100  # of them that can be compared
-LIMIT = 600  # of each official split of the pets that are learnt from and judged on; the others are the world's
+LIMIT = 550  # of each official split of the pets that are learnt from and judged on; the others are the world's
 CANARY_REQUESTS = 50
 ROBUST = 300  # golden pets that are corrupted to judge on: of 100, three points are often chance
 COOLDOWN_MINUTES = 1.0  # at most: a retraining that was refused is not waited out, though another needs new labels

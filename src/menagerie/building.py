@@ -109,7 +109,7 @@ def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
         weight, bias = last_layer(learnt.weights)
         return Head(weight, bias, 0.0, np.zeros((0, len(bias)), np.float32))
     rows, strengths = dataset.of("train", "validation"), sorted(training.head_strengths)
-    head = fitting.fitted(ground, rows, (), strengths[len(strengths) // 2 :][:1])
+    head = fitting.fitted(ground, rows, strengths[len(strengths) // 2 :][:1], copies=False)
     accuracy = fitting.share_right(dataset, rows, head.out_of_fold)
     report({"phase": "head", "epoch": 1, "validation_accuracy": accuracy})
     return head
@@ -123,8 +123,7 @@ def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], ND
     dataset = ground.dataset
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
-        training = dataset.problem.training
-        head = fitting.fitted(ground, rows, training.head_views, training.head_strengths)
+        head = fitting.fitted(ground, rows, dataset.problem.training.head_strengths, copies=True)
         return head, rows, head.out_of_fold
     rows = dataset.of("validation")
     return first, rows, first.logits(ground.features(rows))

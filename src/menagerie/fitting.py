@@ -9,25 +9,41 @@ from numpy.typing import NDArray
 
 from menagerie.data import Dataset
 from menagerie.features import Ground
-from menagerie.head import Head, fit_head
-from menagerie.problems import View
+from menagerie.head import Head, Newly, fit_head
+from menagerie.problems import Problem, View
 from menagerie.sample_weights import sample_weights
 
 
-def fitted(ground: Ground, rows: NDArray[np.intp], views: Sequence[View], strengths: Sequence[float]) -> Head:
-    """A logistic head on these rows and on changed copies of them, of the strength that cross-validation chooses."""
+def fitted(ground: Ground, rows: NDArray[np.intp], strengths: Sequence[float], *, copies: bool) -> Head:
+    """A logistic head on these rows, of the strength that cross-validation chooses.
+
+    Args:
+        ground: Where features come from.
+        rows: Of the dataset.
+        strengths: To choose from.
+        copies: Learn from changed copies as well, as the problem has it: what is served does, what is quickly measured
+            does not.
+    """
     dataset, training = ground.dataset, ground.dataset.problem.training
-    labels = dataset.labels()[rows]
+    labels, fresh = dataset.labels()[rows], dataset.newly(rows)
+    shown = [ground.features(rows[fresh], view) for view in _recent_views(dataset.problem)] if copies else []
     return fit_head(
         ground.features(rows),
         labels,
         len(dataset.problem.classes),
-        views=[ground.features(rows, view) for view in views],
-        weights=sample_weights(dataset.newly(rows), labels, training),
+        views=[ground.features(rows, view) for view in training.head_views] if copies else (),
+        weights=sample_weights(fresh, labels, training),
         strengths=strengths,
         seed=training.seed,
         subclasses=dataset.subclasses(rows) if training.subclasses else None,
+        newly=Newly(fresh, shown, training.keep) if fresh.any() else None,
     )
+
+
+def _recent_views(problem: Problem) -> list[View]:
+    """Changed copies that newly labelled rows are learnt from; a trunk that looks at both sides has seen one."""
+    views = problem.training.recent_views if problem.kind == "image" else ()
+    return [view for view in views if not (view == "mirrored" and problem.model.mirrored)]
 
 
 def share_right(dataset: Dataset, rows: NDArray[np.intp], logits: NDArray[np.float32]) -> float:
@@ -42,7 +58,7 @@ def accuracy_of(ground: Ground, first: Head, seen: Ground) -> float:
     dataset = ground.dataset
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
-        own = first if ground.form.name == seen.form.name else fitted(ground, rows, (), (first.strength,))
+        own = first if ground.form.name == seen.form.name else fitted(ground, rows, (first.strength,), copies=False)
         return share_right(dataset, rows, own.out_of_fold)
     rows = dataset.of("validation")
     return share_right(dataset, rows, first.logits(ground.features(rows)))

@@ -15,10 +15,20 @@ from menagerie.inference.confidence import softmax
 from menagerie.subclasses import Subclasses, class_logits, number_subclasses
 
 Floats = NDArray[np.float32]
+Layer = NDArray[np.float64]  # [width + 1, outputs], the bias last
 
 ITERATIONS = 300
 GRADIENT = 3e-4  # its largest component where a fit has arrived; the loss is a mean
 FLOOR = 0.05  # added to a feature's deviation, in typical deviations: one that hardly moves is not blown up
+
+
+@dataclass(frozen=True, eq=False)
+class Newly:
+    """Rows that were labelled since, and how a head learns from them without giving up what it knew."""
+
+    rows: NDArray[np.bool_]  # [n]
+    views: Sequence[Floats] = ()  # features of changed copies of them alone, each [so many, width]
+    keep: float = 0.0  # share, in weights, of a head that the other rows alone would give
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +58,7 @@ def fit_head(
     seed: int,
     folds: int = 5,
     subclasses: Subclasses | None = None,
+    newly: Newly | None = None,
 ) -> Head:
     """Multinomial logistic regression with an L2 penalty, by L-BFGS (Liu & Nocedal 1989) on standardised features.
 
@@ -67,23 +78,32 @@ def fit_head(
         seed: Of the folds.
         folds: At least 2.
         subclasses: What the outputs are, and which of them each row is; None: they are the classes.
+        newly: Which rows are new, where that makes a difference. The mean of two heads' weights, one of which has not
+            seen them, is a simple form of M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
     """
     from threadpoolctl import threadpool_limits
 
     outputs = subclasses or number_subclasses(labels, [""] * len(labels), classes)
     wanted = outputs.wanted(labels)
     centre, scale = features.mean(axis=0), feature_scale(features)
-    copies = [((one - centre) / scale).astype(np.float32) for one in (features, *views)]
+    copies = _copies(features, views, weights, newly, centre, scale)
     strengths = sorted(strengths)
     held_out = np.zeros((len(strengths), len(labels), classes), np.float32)
     parts = _folds(labels, outputs.of_row, folds, seed)
     start = np.zeros((features.shape[1] + 1, len(outputs.class_of)))
 
-    def fit_fold(part: int) -> list[NDArray[np.float64]]:
+    def layers_of(rows: NDArray[np.bool_], some: Sequence[float], begin: Layer) -> list[Layer]:
+        found = list(_path(copies, wanted, rows, some, begin))
+        if newly is None or newly.keep == 0 or not (rows & newly.rows).any() or not (rows & ~newly.rows).any():
+            return found
+        known = _path(copies, wanted, rows & ~newly.rows, some, begin)
+        return [(1 - newly.keep) * new + newly.keep * old for new, old in zip(found, known, strict=True)]
+
+    def fit_fold(part: int) -> list[Layer]:
         unseen = parts == part
-        layers = list(_path(copies, wanted, weights, ~unseen, strengths, start))
+        layers = layers_of(~unseen, strengths, start)
         for index, layer in enumerate(layers):
-            logits = (copies[0][unseen] @ layer[:-1] + layer[-1]).astype(np.float32)
+            logits = (copies.inputs[: len(labels)][unseen] @ layer[:-1] + layer[-1]).astype(np.float32)
             held_out[index, unseen] = class_logits(logits, outputs.class_of)
         return layers
 
@@ -93,7 +113,7 @@ def fit_head(
         best = int(np.argmin([weights @ log_losses(labels, softmax(logits)) for logits in held_out]))
         everything = np.ones(len(labels), bool)  # the mean of the folds' layers is nearly there
         near = np.mean([layers[best] for layers in fitted], axis=0)
-        (layer,) = _path(copies, wanted, weights, everything, strengths[best : best + 1], near)
+        (layer,) = layers_of(everything, strengths[best : best + 1], near)
     weight = layer[:-1] / scale[:, None]
     bias = layer[-1] - centre @ weight
     class_of = None if subclasses is None else outputs.class_of
@@ -116,23 +136,42 @@ def _folds(labels: NDArray[np.int64], finer: NDArray[np.int64], folds: int, seed
     return parts
 
 
+@dataclass(frozen=True, eq=False)
+class _Copies:
+    """All that is learnt from: every row as it is, in order, then the changed copies."""
+
+    inputs: Floats  # [m, width], standardised
+    row: NDArray[np.intp]  # [m], whose copy each is
+    weights: Floats  # [m]: copies share the weight of their row
+
+
+def _copies(
+    features: Floats, views: Sequence[Floats], weights: Floats, newly: Newly | None, centre: Floats, scale: Floats
+) -> _Copies:
+    every = np.arange(len(features))
+    further = [] if newly is None else [(one, np.flatnonzero(newly.rows)) for one in newly.views]
+    parts = [(features, every), *((one, every) for one in views), *further]
+    row = np.concatenate([rows for _, rows in parts])
+    inputs = np.concatenate([((one - centre) / scale).astype(np.float32) for one, _ in parts])
+    return _Copies(inputs, row, (weights / np.bincount(row))[row].astype(np.float32))
+
+
 def _path(
-    copies: Sequence[Floats],
+    copies: _Copies,
     wanted: NDArray[np.bool_],
-    weights: Floats,
     rows: NDArray[np.bool_],
     strengths: Sequence[float],
-    start: NDArray[np.float64],
-) -> Iterator[NDArray[np.float64]]:
-    """The layer [width + 1, outputs] (the bias last) of each strength, each fit going on from the one before."""
+    start: Layer,
+) -> Iterator[Layer]:
+    """The layer of each strength, each fit going on from the one before."""
     from scipy.optimize import minimize
 
-    inputs = np.concatenate([copy[rows] for copy in copies])
-    shares = np.tile(weights[rows] / (weights[rows].sum() * len(copies)), len(copies)).astype(np.float32)
-    wanted = np.tile(wanted[rows], (len(copies), 1))
+    some = rows[copies.row]
+    inputs, own = copies.inputs[some], wanted[copies.row[some]]
+    shares = copies.weights[some] / copies.weights[some].sum()
     layer = start
     for strength in strengths:
-        arguments = (inputs, wanted, shares, 1 / (strength * rows.sum()))
+        arguments = (inputs, own, shares, 1 / (strength * rows.sum()))
         options = {"maxiter": ITERATIONS, "gtol": GRADIENT}
         found = minimize(_loss, layer.ravel(), arguments, method="L-BFGS-B", jac=True, options=options)
         layer = found.x.reshape(start.shape)

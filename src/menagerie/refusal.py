@@ -52,7 +52,8 @@ def _wanted(failed: Sequence[Check]) -> Iterator[str]:
     if lost := [name.removeprefix(SLICE) for name in names if name.startswith(SLICE)]:
         yield f"labels of {', '.join(lost)}, where it became worse"
     if any(name in FORGOT for name in names):
-        yield "other labels, or a lower training.recent_share, which gives up less of what was known"
+        less = "a larger training.keep (of a logistic head) or a lower training.recent_share"
+        yield f"other labels, or {less}, which give up less of what was known"
     if any(name in UNSURE for name in names):
         yield "more labels of new inputs, a third of which the next version is judged on"
 

@@ -11,22 +11,20 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset
 from menagerie.errors import ConfigurationError
 from menagerie.evaluation.metrics import log_losses
 from menagerie.features import Ground
-from menagerie.head import fit_head
+from menagerie.fitting import fitted
 from menagerie.inference.confidence import softmax
-from menagerie.problems import Problem, View
-from menagerie.sample_weights import sample_weights
+from menagerie.problems import Problem
 from menagerie.settings import get_settings
 from menagerie.trunks import Report, trunk_of
 from menagerie.tunable import fixed, own_params, values_of, with_values
@@ -177,31 +175,15 @@ def _network_judge(dataset: Dataset) -> Judge:
 
 
 def _head_judge(dataset: Dataset) -> Judge:
-    rows = dataset.of("train", "validation")
-    labels, classes = dataset.labels()[rows], len(dataset.problem.classes)
-    newly = dataset.newly(rows)
-    ground = Ground(dataset, trunk_of(dataset.problem), PORTABLE)
-    known: dict[View | None, NDArray[np.float32]] = {}
-    turn = threading.Lock()
-
-    def features(view: View | None) -> NDArray[np.float32]:
-        with turn:  # two trials that want the same new view: it is computed once
-            if view not in known:
-                known[view] = ground.features(rows, view)
-            return known[view]
+    rows, trunk, turn = dataset.of("train", "validation"), trunk_of(dataset.problem), threading.Lock()
+    labels = dataset.labels()[rows]
 
     def judge(problem: Problem, folder: Path, stands: Callable[[Judged, int], None], report: Report) -> Judged:
-        training = problem.training
-        head = fit_head(
-            features(None),
-            labels,
-            classes,
-            views=[features(view) for view in training.head_views],
-            weights=sample_weights(newly, labels, training),
-            strengths=training.head_strengths,
-            seed=training.seed,
-            subclasses=dataset.subclasses(rows) if training.subclasses else None,
-        )
+        ground = Ground(replace(dataset, problem=problem), trunk, PORTABLE)
+        with turn:  # two trials that want the same new view: it is computed once
+            for view in problem.training.head_views:
+                ground.features(rows, view)
+        head = fitted(ground, rows, problem.training.head_strengths, copies=True)
         right = head.out_of_fold.argmax(axis=1) == labels
         loss = log_losses(labels, softmax(head.out_of_fold)).mean()
         return Judged(float(right.mean()), float(loss), len(rows))

@@ -309,9 +309,9 @@ def test_the_first_head_learns_from_the_quick_form_and_every_form_has_a_head_of_
 ) -> None:
     fitted: list[str] = []
 
-    def noted(ground: Ground, *arguments: Any) -> Head:
+    def noted(ground: Ground, *arguments: Any, **options: Any) -> Head:
         fitted.append(ground.form.name)
-        return fit(ground, *arguments)
+        return fit(ground, *arguments, **options)
 
     fit = fitting.fitted
     with workshop(pictured.folder.parent) as patch:
@@ -436,6 +436,30 @@ def test_only_the_fastest_form_of_a_retraining_is_fitted_anew(pictured: Made, tm
     reference = found["onnxruntime_fp32"]
     assert [form.accuracy for form in manifest.forms] == [found[ORDER[0]], None, reference, reference]
     assert [form.name for form in manifest.forms if form.accepted] == ORDER
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_newly_labelled_rows_alone_are_learnt_from_in_further_views(
+    pictured: Made, tmp_path: Path, mirrored: bool
+) -> None:
+    """A trunk that looks at both sides learns nothing from a mirrored copy."""
+    shown: dict[str, set[int]] = {}
+
+    def seen(ground: Ground, rows: np.ndarray, view: str | None = None) -> np.ndarray:
+        shown.setdefault(view or "plain", set()).update(rows.tolist())
+        return known(ground, rows, view)
+
+    known = Ground.features
+    with workshop(pictured.folder.parent) as patch:
+        more = extend(pictured.dataset, new_pictures(tmp_path), labels_until=99)
+        training = more.problem.training.model_copy(update={"head_views": (), "recent_views": ("mirrored", "tall")})
+        model = more.problem.model.model_copy(update={"mirrored": mirrored})
+        more = replace(more, problem=more.problem.model_copy(update={"training": training, "model": model}))
+        patch.setattr(Ground, "features", seen)
+        rows = more.of("train", "validation")
+        fitting.fitted(Ground(more, pictured.folder / MODEL, PORTABLE), rows, (1.0,), copies=True)
+    newly = set(rows[more.newly(rows)].tolist())
+    assert shown == {"plain": set(rows.tolist()), "tall": newly} | ({} if mirrored else {"mirrored": newly})
 
 
 def test_on_another_processor_the_forms_are_measured_anew(pictured: Made, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from menagerie.evaluation.metrics import log_losses
-from menagerie.head import Head, fit_head
+from menagerie.head import Head, Newly, fit_head
 from menagerie.inference.confidence import softmax
 from tests.helpers import NO_WARNINGS
 
@@ -105,6 +105,36 @@ def test_copies_teach_what_they_show() -> None:
     both = fit(features, labels, views=[features + shift])
     moved = [(head.logits(features + shift).argmax(1) == labels).mean() for head in (plain, both)]
     assert moved[0] < 0.7 < 0.9 < moved[1]
+
+
+def test_copies_of_new_rows_teach_what_they_show() -> None:
+    features, labels = problem()
+    shift = np.zeros_like(features)
+    shift[:, 0] = 30 * features[:, 0].std()
+    new = np.arange(len(labels)) % 4 == 0
+    with_copies = fit(features, labels, newly=Newly(new, [(features + shift)[new]]))
+    heads = fit(features, labels), with_copies
+    moved = [(head.logits(features + shift).argmax(1) == labels).mean() for head in heads]
+    assert moved[0] < 0.7 < 0.9 < moved[1]
+
+
+def test_what_is_kept_is_the_head_of_the_other_rows_in_every_fold() -> None:
+    features, labels = problem(spread=2.0)
+    new = np.arange(len(labels)) >= 160
+    labels[new] = (labels[new] + 1) % CLASSES  # the world has changed
+    all_new, some, none_new = (fit(features, labels, newly=Newly(new, keep=keep)) for keep in (0.0, 0.25, 1.0))
+    np.testing.assert_allclose(some.out_of_fold, 0.75 * all_new.out_of_fold + 0.25 * none_new.out_of_fold, atol=1e-4)
+    np.testing.assert_allclose(some.weight, 0.75 * all_new.weight + 0.25 * none_new.weight, atol=0.02)
+    right = [(head.logits(features).argmax(1) == labels) for head in (all_new, some, none_new)]
+    known = [one[~new].mean() for one in right]
+    assert known[0] < known[1] < known[2] and right[2][new].mean() < 0.2
+
+
+def test_with_new_rows_alone_there_is_nothing_to_keep() -> None:
+    features, labels = problem()
+    plain = fit(features, labels)
+    for rows in (np.ones(len(labels), bool), np.zeros(len(labels), bool)):
+        np.testing.assert_array_equal(fit(features, labels, newly=Newly(rows, keep=0.5)).weight, plain.weight)
 
 
 def test_heavy_rows_are_minded_and_others_are_not() -> None:

@@ -132,6 +132,16 @@ class Training(_Part):
         6, ge=0, description="instead of `epochs` after the champion; a logistic head keeps its trunk"
     )
     recent_share: float = Field(0.3, ge=0, le=0.9, description="share of newly labelled inputs in a retraining epoch")
+    recent_views: tuple[View, ...] = Field(
+        ("mirrored", "zoomed", "wide", "tall"),
+        description="changed copies of newly labelled pictures that the logistic regression learns from",
+    )
+    keep: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="share, in the weights of a retrained logistic head, of one that saw no newly labelled input",
+    )
     augmentation: Literal["basic", "trivial"] = Field("basic", description="`trivial`: TrivialAugment as well")
     flip: bool = True
     rotation: float = Field(10.0, ge=0, le=180, description="degrees either way")
