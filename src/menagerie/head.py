@@ -94,9 +94,11 @@ def fit_head(
 
     def layers_of(rows: NDArray[np.bool_], some: Sequence[float], begin: Layer) -> list[Layer]:
         found = list(_path(copies, wanted, rows, some, begin))
-        if newly is None or newly.keep == 0 or not (rows & newly.rows).any() or not (rows & ~newly.rows).any():
+        old = rows & ~newly.rows if newly is not None else rows
+        # Of a class that new rows alone show, a head of the others would only say that there is none.
+        if newly is None or newly.keep == 0 or old.sum() == rows.sum() or set(labels[old]) != set(labels[rows]):
             return found
-        known = _path(copies, wanted, rows & ~newly.rows, some, begin)
+        known = _path(copies, wanted, old, some, begin)
         return [(1 - newly.keep) * new + newly.keep * old for new, old in zip(found, known, strict=True)]
 
     def fit_fold(part: int) -> list[Layer]:

@@ -130,10 +130,10 @@ def test_what_is_kept_is_the_head_of_the_other_rows_in_every_fold() -> None:
     assert known[0] < known[1] < known[2] and right[2][new].mean() < 0.2
 
 
-def test_with_new_rows_alone_there_is_nothing_to_keep() -> None:
+def test_where_old_rows_do_not_show_every_class_nothing_is_kept() -> None:
     features, labels = problem()
     plain = fit(features, labels)
-    for rows in (np.ones(len(labels), bool), np.zeros(len(labels), bool)):
+    for rows in (np.ones(len(labels), bool), np.zeros(len(labels), bool), labels == 2):
         np.testing.assert_array_equal(fit(features, labels, newly=Newly(rows, keep=0.5)).weight, plain.weight)
 
 
