@@ -99,7 +99,7 @@ def fit_head(
         if newly is None or newly.keep == 0 or old.sum() == rows.sum() or set(labels[old]) != set(labels[rows]):
             return found
         known = _path(copies, wanted, old, some, begin)
-        return [(1 - newly.keep) * new + newly.keep * old for new, old in zip(found, known, strict=True)]
+        return [(1 - newly.keep) * new + newly.keep * kept for new, kept in zip(found, known, strict=True)]
 
     def fit_fold(part: int) -> list[Layer]:
         unseen = parts == part

@@ -181,7 +181,7 @@ def _head_judge(dataset: Dataset) -> Judge:
     def judge(problem: Problem, folder: Path, stands: Callable[[Judged, int], None], report: Report) -> Judged:
         ground = Ground(replace(dataset, problem=problem), trunk, PORTABLE)
         with turn:  # two trials that want the same new view: it is computed once
-            for view in problem.training.head_views:
+            for view in (None, *problem.training.head_views):
                 ground.features(rows, view)
         head = fitted(ground, rows, problem.training.head_strengths, copies=True)
         right = head.out_of_fold.argmax(axis=1) == labels
