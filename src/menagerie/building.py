@@ -94,7 +94,7 @@ def make(
     for form in {form.file: form for form in forms if form.accepted}.values():
         attach_top(site.ground(form).trunk, top, site.target / form.file)
     copies = _copies(ground, head, top, confidence)
-    artefact, golden = measure(dataset, site.target, forms, confidence, run_id, git_commit, copies)
+    artefact, golden = measure(ground, site.target, forms, confidence, run_id, git_commit, copies)
     rows = dataset.of("golden")
     table = confusion(dataset.labels()[rows], golden.probabilities.argmax(1), len(dataset.problem.classes))
     return Built(

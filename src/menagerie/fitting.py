@@ -21,8 +21,8 @@ def fitted(ground: Ground, rows: NDArray[np.intp], strengths: Sequence[float], *
         ground: Where features come from.
         rows: Of the dataset.
         strengths: To choose from.
-        copies: Learn from changed copies as well, as the problem has it: what is served does, what is quickly measured
-            does not.
+        copies: Learn from changed copies as well, as the problem has it, and keep what was known: what is served does,
+            what is quickly measured does not.
     """
     dataset, training = ground.dataset, ground.dataset.problem.training
     labels, fresh = dataset.labels()[rows], dataset.newly(rows)
@@ -36,7 +36,7 @@ def fitted(ground: Ground, rows: NDArray[np.intp], strengths: Sequence[float], *
         strengths=strengths,
         seed=training.seed,
         subclasses=dataset.subclasses(rows) if training.subclasses else None,
-        newly=Newly(fresh, shown, training.keep) if fresh.any() else None,
+        newly=Newly(fresh, shown, training.keep) if copies and fresh.any() else None,
     )
 
 

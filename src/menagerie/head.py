@@ -98,8 +98,11 @@ def fit_head(
         # Of a class that new rows alone show, a head of the others would only say that there is none.
         if newly is None or newly.keep == 0 or old.sum() == rows.sum() or set(labels[old]) != set(labels[rows]):
             return found
-        known = _path(copies, wanted, old, some, begin)
-        return [(1 - newly.keep) * new + newly.keep * kept for new, kept in zip(found, known, strict=True)]
+        mixed = []
+        for strength, new in zip(some, found, strict=True):
+            (kept,) = _path(copies, wanted, old, [strength], new)  # which is not far
+            mixed.append((1 - newly.keep) * new + newly.keep * kept)
+        return mixed
 
     def fit_fold(part: int) -> list[Layer]:
         unseen = parts == part

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from menagerie.artefact import Artefact, Copies, Form, Reference, write_artefact
 from menagerie.data import Dataset
 from menagerie.data.readings import record
 from menagerie.evaluation.metrics import metrics_of
+from menagerie.features import Ground
 from menagerie.hardware import cpu_features
 from menagerie.inference.confidence import Confidence
-from menagerie.inference.runtime import Outputs, Runtime, load_runtime, open_runtime
+from menagerie.inference.runtime import Outputs, Runtime, batch_tolerance, load_runtime, open_runtime
 from menagerie.kinds import make_kind
+from menagerie.models.top import take_top
 from menagerie.records import now
 
 REFERENCE_ROWS = 1000
@@ -26,6 +29,7 @@ REFERENCE_FLOOR = 200  # with fewer rows a comparison sees little; rather anothe
 LEAST_DRAWN = 50  # recent rows drawn at random, from which on they alone are in the reference
 PROBES = 4
 BATCH = 8
+CHECKED_ROWS = 64  # for which the whole file is asked as well as its parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,11 @@ class Answers:
     probabilities: NDArray[np.float32]  # [n, classes], calibrated
     embeddings: NDArray[np.float32]  # [n, d]
     ood: NDArray[np.float32] | None  # [n], the higher the less like anything learnt
+
+    def arrays(self) -> list[NDArray[np.float32]]:
+        """All that there is of it."""
+        found = [self.logits, self.probabilities, self.embeddings]
+        return found if self.ood is None else [*found, self.ood]
 
     def part(self, rows: slice) -> Answers:
         """Some of them."""
@@ -64,8 +73,38 @@ def answers_for(rows: NDArray[np.intp], runtime: Runtime, confidence: Confidence
     return Answers(logits, confidence.probabilities(logits), embeddings, np.concatenate(scores) if scores else None)
 
 
+def answers_by_parts(
+    ground: Ground, rows: NDArray[np.intp], model: Path, runtime: Runtime, confidence: Confidence
+) -> Answers:
+    """What a whole model gives for rows [n]: features by its trunk, which may be known from before, and on them its
+    own top in the same runtime. The whole is asked for some of the rows, and for all if there it gives something else.
+
+    Args:
+        ground: The model's trunk, in the form of the model.
+        rows: Of the dataset, n >= 1.
+        model: The file.
+        runtime: That it is open in.
+        confidence: Of the artefact.
+    """
+    dataset, form = ground.dataset, ground.form
+    with TemporaryDirectory() as folder:
+        take_top(model, top := Path(folder) / "top.onnx")
+        opened = open_runtime(form.runtime, form.precision, top)
+        found = answers_for(np.arange(len(rows)), opened, confidence, ground.features(rows))
+    chosen = np.sort(np.random.default_rng(dataset.problem.training.seed).permutation(len(rows))[:CHECKED_ROWS])
+    whole = answers_for(rows[chosen], runtime, confidence, dataset.inputs)
+    share = batch_tolerance(form.precision)
+    if all(_alike(a, b[chosen], share) for a, b in zip(whole.arrays(), found.arrays(), strict=True)):
+        return found
+    return answers_for(rows, runtime, confidence, dataset.inputs)
+
+
+def _alike(one: NDArray[np.float32], other: NDArray[np.float32], share: float) -> bool:
+    return float(np.abs(one - other).max(initial=0)) <= share * max(1.0, float(np.abs(one).max(initial=0)))
+
+
 def measure(
-    dataset: Dataset,
+    ground: Ground,
     target: Path,
     forms: tuple[Form, ...],
     confidence: Confidence,
@@ -73,13 +112,24 @@ def measure(
     git_commit: str,
     copies: Copies | None = None,
 ) -> tuple[Artefact, Answers]:
-    """Run the finished bytes over golden and recent inputs, and write the manifest of what was measured."""
-    problem, judged = dataset.problem, forms[0]
+    """Run the finished bytes over golden and recent inputs, and write the manifest of what was measured.
+
+    Args:
+        ground: The dataset, and the trunk of the first form in that form.
+        target: Where the files of the forms lie.
+        forms: The first one is judged.
+        confidence: What it says of its certainty.
+        run_id: Of the training run.
+        git_commit: What is checked out.
+        copies: What it gave for corrupted copies.
+    """
+    dataset, judged = ground.dataset, forms[0]
+    problem = dataset.problem
     golden, recent = dataset.of("golden"), dataset.of("recent")
     rows, count = np.concatenate([golden, recent]), len(golden)
     record(problem.name, dataset.manifest.fingerprint, who="build", what=f"run {run_id}")
     runtimes = {form: open_runtime(form.runtime, form.precision, target / form.file) for form in forms if form.accepted}
-    answers = answers_for(rows, runtimes[judged], confidence, dataset.inputs)
+    answers = answers_by_parts(ground, rows, target / judged.file, runtimes[judged], confidence)
     truth = dataset.labels()[rows]
     on_golden = answers.part(slice(0, count))
     metrics = {f"golden_{k}": v for k, v in metrics_of(truth[:count], on_golden.probabilities, problem.classes).items()}

@@ -44,7 +44,7 @@ def test_a_real_service_is_started_looked_at_and_gone(tmp_path: Path):
     journal.close()
     found = start("sketches", tmp_path, page=False)
     assert 0 < found.ready == found.complete < PATIENCE and found.processes == 2
-    assert found.cpu > 0 and found.pss > pss(os.getpid()) / 10  # both processes hold an interpreter and libraries
+    assert found.cpu > 0 and found.pss > 60  # MiB: both processes hold an interpreter and libraries
     assert processes.marked(str(tmp_path)) == []
 
 

@@ -11,9 +11,18 @@ import pytest
 from menagerie.artefact import MODEL, Artefact, load_artefact
 from menagerie.candidates import FORMS, PORTABLE
 from menagerie.data import Dataset, prepare
+from menagerie.features import Ground
 from menagerie.inference.confidence import Confidence, softmax
-from menagerie.inference.runtime import check_probe, open_runtime
-from menagerie.measuring import REFERENCE_ROWS, Answers, answers_of, measure, reference_rows
+from menagerie.inference.runtime import Outputs, check_probe, open_runtime
+from menagerie.measuring import (
+    CHECKED_ROWS,
+    REFERENCE_ROWS,
+    Answers,
+    answers_by_parts,
+    answers_of,
+    measure,
+    reference_rows,
+)
 from menagerie.models.top import Top, attach_top, fit_projection, unit_rows
 from menagerie.problems import Problem
 from tests.unit.models.graphs import write_plain_trunk
@@ -56,7 +65,8 @@ def measured(dataset: Dataset, folder: Path, sign: float = 1.0, confidence: Conf
     half, scale = inputs / 2, np.full(3, 2, np.float32)
     weight, bias = sign * 2 * CENTRES, -sign * (CENTRES**2).sum(1) / 2
     attach_top(trunk, Top(weight, bias, *fit_projection(half), unit_rows(half, scale), scale), folder / MODEL)
-    artefact, golden = measure(dataset, folder, (PORTABLE, OPENVINO, REFUSED), confidence, "run", "commit")
+    ground = Ground(dataset, trunk, PORTABLE)
+    artefact, golden = measure(ground, folder, (PORTABLE, OPENVINO, REFUSED), confidence, "run", "commit")
     return Measured(dataset, artefact, golden)
 
 
@@ -99,6 +109,34 @@ def test_probabilities_are_calibrated_and_their_figures_too(made: Measured, tmp_
     assert bare.artefact.manifest.calibration is bare.artefact.manifest.thresholds is None
 
 
+def test_known_features_are_not_computed_again(made: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, folder = made.dataset, made.artefact.folder
+    rows, asked = dataset.of("golden", "recent"), []
+    assert len(rows) > CHECKED_ROWS
+    runtime = open_runtime("onnxruntime", "fp32", folder / MODEL)
+
+    def counting(inputs: np.ndarray) -> Outputs:
+        asked.append(len(inputs))
+        return runtime(inputs)
+
+    ground = Ground(dataset, folder / "trunk.onnx", PORTABLE)
+    monkeypatch.setattr("menagerie.features.open_features", lambda *_: pytest.fail("they are known"))
+    found = answers_by_parts(ground, rows, folder / MODEL, counting, CONFIDENCE)
+    assert sum(asked) == CHECKED_ROWS
+    for one, other in zip(found.arrays(), answers_of(made.artefact, dataset.inputs[rows]).arrays(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_the_whole_file_is_asked_where_its_parts_say_something_else(made: Measured, tmp_path: Path) -> None:
+    dataset, folder = made.dataset, made.artefact.folder
+    rows = dataset.of("golden")
+    other = write_plain_trunk(tmp_path / "other.onnx", width=3, factor=0.4)
+    runtime = open_runtime("onnxruntime", "fp32", folder / MODEL)
+    found = answers_by_parts(Ground(dataset, other, PORTABLE), rows, folder / MODEL, runtime, CONFIDENCE)
+    for one, expected in zip(found.arrays(), answers_of(made.artefact, dataset.inputs[rows]).arrays(), strict=True):
+        np.testing.assert_array_equal(one, expected)
+
+
 def test_certainty_by_hand(made: Measured, tmp_path: Path) -> None:
     metrics, truth = made.artefact.manifest.metrics, made.dataset.labels()[made.dataset.of("golden")]
     sets = made.golden.probabilities >= 0.2
@@ -127,7 +165,9 @@ def test_the_manifest_says_what_was_judged_and_where_it_comes_from(made: Measure
 
 def test_the_first_form_is_the_one_that_is_judged(dataset: Dataset, tmp_path: Path) -> None:
     made = measured(dataset, tmp_path / "made")
-    artefact, _ = measure(dataset, made.artefact.folder, (OPENVINO, PORTABLE), CONFIDENCE, "run", "commit")
+    folder = made.artefact.folder
+    ground = Ground(dataset, folder / "trunk.onnx", OPENVINO)
+    artefact, _ = measure(ground, folder, (OPENVINO, PORTABLE), CONFIDENCE, "run", "commit")
     assert (artefact.manifest.runtime, artefact.manifest.forms[0]) == ("openvino", OPENVINO)
     with np.load(artefact.folder / "probe.npz") as probe:
         np.testing.assert_array_equal(probe["logits"], probe["logits_openvino_fp32"])

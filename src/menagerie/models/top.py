@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from menagerie.subclasses import LEAST, members
 
@@ -72,18 +72,25 @@ def take_trunk(model: Path, path: Path) -> None:
     Raises:
         ValueError: the model was not made by `attach_top`.
     """
-    whole = onnx.load(model)
-    graph = whole.graph
-    features = [value for value in graph.value_info if value.name == FEATURES]
-    if len(features) != 1:
-        raise ValueError(f"{model}: has no {FEATURES} that a top stands on")
-    del graph.output[:]
-    graph.output.extend(features)
-    for parts in (graph.node, graph.initializer):
-        kept = [part for part in parts if not part.name.startswith(_PREFIX)]
-        del parts[:]
-        parts.extend(kept)
-    graph.value_info.remove(features[0])
+    whole, features = _whole(model)
+    del whole.graph.output[:]
+    whole.graph.output.append(features)
+    whole.graph.value_info.remove(features)
+    _keep(whole.graph, top=False)
+    _write(whole, path)
+
+
+def take_top(model: Path, path: Path) -> None:
+    """What `attach_top` added, as a model of its own that takes features.
+
+    Raises:
+        ValueError: the model was not made by `attach_top`.
+    """
+    whole, features = _whole(model)
+    del whole.graph.input[:]
+    whole.graph.input.append(features)
+    del whole.graph.value_info[:]
+    _keep(whole.graph, top=True)
     _write(whole, path)
 
 
@@ -127,6 +134,23 @@ def ood_scores(
     seen = np.isfinite(nearest)
     mean = np.where(seen, nearest, 0).sum(1) / np.maximum(seen.sum(1), 1)
     return np.asarray(1 - mean, np.float32)
+
+
+def _whole(model: Path) -> tuple[ModelProto, ValueInfoProto]:
+    """A model made by `attach_top`, and the features that its top stands on."""
+    whole = onnx.load(model)
+    features = [value for value in whole.graph.value_info if value.name == FEATURES]
+    if len(features) != 1:
+        raise ValueError(f"{model}: has no {FEATURES} that a top stands on")
+    return whole, features[0]
+
+
+def _keep(graph: GraphProto, *, top: bool) -> None:
+    """Either the top's parts of a whole model or all others."""
+    for parts in (graph.node, graph.initializer):
+        kept = [part for part in parts if part.name.startswith(_PREFIX) == top]
+        del parts[:]
+        parts.extend(kept)
 
 
 def _arrays(top: Top) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -36,10 +36,10 @@ def write_trunk(path: Path, seed: int = 0, width: int = WIDTH) -> Path:
     return _write(path, nodes, arrays, TensorProto.UINT8, ["n", SIDE, SIDE, 3], width)
 
 
-def write_plain_trunk(path: Path, width: int = 4) -> Path:
-    """Rows, halved: nothing in it can be quantised."""
-    nodes = [helper.make_node("Mul", ["inputs", "half"], ["features"], name="features")]
-    arrays = {"half": np.array(0.5, np.float32)}
+def write_plain_trunk(path: Path, width: int = 4, factor: float = 0.5) -> Path:
+    """Rows, halved or multiplied by something else: nothing in it can be quantised."""
+    nodes = [helper.make_node("Mul", ["inputs", "factor"], ["features"], name="features")]
+    arrays = {"factor": np.array(factor, np.float32)}
     return _write(path, nodes, arrays, TensorProto.FLOAT, ["n", width], width)
 
 

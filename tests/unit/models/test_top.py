@@ -13,7 +13,7 @@ import pytest
 from menagerie.head import feature_scale
 from menagerie.inference.runtime import open_features, open_runtime
 from menagerie.models.quantise import quantise
-from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_trunk, unit_rows
+from menagerie.models.top import Top, attach_top, fit_projection, ood_scores, take_top, take_trunk, unit_rows
 from menagerie.subclasses import class_logits
 from tests.unit.models.graphs import WIDTH, smooth_pictures, write_plain_trunk, write_trunk
 
@@ -110,6 +110,23 @@ def test_the_trunk_comes_off_byte_for_byte(trunk: Path, tmp_path: Path, quantise
     assert digest(tmp_path / "model.onnx") != digest(trunk)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("bank", [True, False])
+def test_the_top_alone_gives_for_features_what_the_whole_gives(
+    trunk: Path, tmp_path: Path, runtime: str, bank: bool
+) -> None:
+    features = open_features(runtime, "fp32", trunk)(smooth_pictures(20))
+    attach_top(trunk, replace(top_for(features, bank=bank), class_of=np.array([0, 1, 1])), tmp_path / "model.onnx")
+    take_top(tmp_path / "model.onnx", tmp_path / "top.onnx")
+    whole = open_runtime(runtime, "fp32", tmp_path / "model.onnx")(smooth_pictures(20))
+    alone = open_runtime(runtime, "fp32", tmp_path / "top.onnx")(features)
+    assert (alone.ood is not None) == bank
+    for one, other in zip(alone, whole, strict=True):
+        if one is not None:
+            np.testing.assert_allclose(one, other, atol=1e-5)
+    assert {value.name for value in onnx.load(tmp_path / "top.onnx").graph.input} == {"features"}
+
+
 def test_another_top_takes_its_place(trunk: Path, tmp_path: Path) -> None:
     """As in a retraining: off with the old one, on with the new one, in the same file."""
     path = tmp_path / "model.onnx"
@@ -124,8 +141,9 @@ def test_what_does_not_fit_is_refused(trunk: Path, tmp_path: Path) -> None:
     narrow = top_for(np.random.default_rng(0).normal(size=(30, WIDTH - 1)).astype(np.float32))
     with pytest.raises(ValueError, match=f"{WIDTH} features; the top takes {WIDTH - 1}"):
         attach_top(trunk, narrow, tmp_path / "model.onnx")
-    with pytest.raises(ValueError, match="has no features"):
-        take_trunk(trunk, tmp_path / "back.onnx")
+    for take in (take_trunk, take_top):
+        with pytest.raises(ValueError, match="has no features"):
+            take(trunk, tmp_path / "back.onnx")
 
 
 def test_rows_are_divided_by_the_scale_and_then_by_their_length() -> None:
