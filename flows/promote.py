@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,12 +55,14 @@ def promote(problem: str = "sketches", after_drift: bool = False) -> dict[str, s
 
 
 def told(verdict: Verdict) -> dict[str, str | bool]:
-    """What a flow returns of a verdict; of a refusal by which checks, and whether more labels would help."""
+    """What a flow returns of a verdict; of a refusal by which checks, whether more labels would help, and whether it is
+    for what was given up."""
     outcome: dict[str, str | bool] = {"promoted": verdict.promote, "version": verdict.challenger.version}
     if verdict.promote:
         return outcome | {"reason": "every check passed", "needs_labels": False}
     refusal = refusal_of(verdict)
-    return outcome | {"reason": str(refusal), "refused_by": refusal.names, "needs_labels": bool(refusal.wants)}
+    outcome |= {"reason": str(refusal), "refused_by": refusal.names, "needs_labels": bool(refusal.wants)}
+    return outcome | {"gave_up": refusal.gave_up}
 
 
 @task(task_run_name="judge {problem.name} {challenger.version}", persist_result=False)
@@ -68,12 +71,13 @@ def weigh(problem: Problem, challenger: ModelRef, champion: ModelRef | None, aft
     log = get_run_logger()
     artefact, _ = versions.download(problem, challenger, get_settings().home / "cache" / "versions")
     dataset = data.reload(problem, artefact.manifest.data_fingerprint)
-    log.info("building the Bento of version %s", challenger.version)
-    released = ask_release(artefact, challenger, dataset)
     old = open_channel().fetch(champion.fingerprint, artefacts()) if champion else None
     against = f"against version {champion.version}" if champion else "the first one"
     record(problem.name, dataset.manifest.fingerprint, who="promote", what=f"version {challenger.version}, {against}")
-    evidence = gather(dataset, artefact, old, released)
+    log.info("building the Bento of version %s", challenger.version)
+    with ThreadPoolExecutor(1) as pool:  # most of it is processes of others
+        released = pool.submit(ask_release, artefact, challenger, dataset)
+        evidence = gather(dataset, artefact, old, released.result)
     verdict = judge(
         problem.name,
         challenger,

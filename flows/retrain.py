@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from prefect import flow, get_run_logger, task
 
@@ -16,7 +18,7 @@ from flows.train import learn, prepare_data
 from menagerie.data.feedback import Gathered, gather_labelled
 from menagerie.journal import open_journal, set_aside
 from menagerie.monitoring.approval import approve, approved_by
-from menagerie.monitoring.situation import LOOK_BACK, alarm_is_known, came_to_nothing
+from menagerie.monitoring.situation import LOOK_BACK, alarm_is_known, came_to_nothing, keep_more, keep_next
 from menagerie.pictures import open_pictures
 from menagerie.problems import Problem, load_problem
 from menagerie.records import Action, Decision, new_id, now
@@ -56,6 +58,7 @@ def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
     if not labelled.rows:
         return _conclude(problem, labelled, asked, f"Nothing to learn from: {_missing(labelled)}")
     get_run_logger().info("%d labelled inputs (%s)", len(labelled.rows), _missing(labelled))
+    problem = keeping(problem)
     dataset = prepare_data(problem, labelled)
     learn(dataset, kind="retrain", start=champion_to_go_on_from(problem))
     outcome = (canary if problem.canary.use else promote)(problem.name, after_drift=asked.alarm)
@@ -65,7 +68,24 @@ def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
     reason = f"Version {version} was {'refused' if by else 'not promoted'}: {outcome['reason']}."
     if labels_help := bool(outcome.get("needs_labels")):
         reason += f" Another retraining begins with {problem.policy.min_labels} labels that this one did not look at."
-    return _conclude(problem, labelled, asked, reason, version=version, refused_by=by, labels_help=labels_help)
+    gave_up = bool(outcome.get("gave_up")) and problem.training.head == "logistic"
+    if gave_up:
+        keep = problem.training.keep
+        reason += f" It keeps {keep_more(keep):.3g} of the old head instead of {keep:.3g}."
+    figures = {"refused_by": by, "gave_up": gave_up, "keep": problem.training.keep}
+    return _conclude(problem, labelled, asked, reason, version=version, figures=figures, labels_help=labels_help)
+
+
+def keeping(problem: Problem) -> Problem:
+    """The problem, with more of the old head kept where the retraining before gave up too much of what was known."""
+    if problem.training.head != "logistic":
+        return problem
+    champion, _ = champion_of(problem)
+    decisions = open_journal().decisions(problem.name, limit=LOOK_BACK)
+    keep = keep_next(decisions, champion.version, problem.training.keep)
+    if keep != problem.training.keep:
+        get_run_logger().info("keeping %.3g of the old head: the retraining before gave up too much", keep)
+    return problem.model_copy(update={"training": problem.training.model_copy(update={"keep": keep})})
 
 
 def ask(problem: Problem, reason: str, decision_id: str | None, approved: bool) -> Decision | None:
@@ -139,7 +159,7 @@ def _conclude(
     *,
     version: str | None = None,
     promoted: bool = False,
-    refused_by: str | None = None,
+    figures: Mapping[str, float | str | bool | None] = MappingProxyType({}),
     labels_help: bool = False,
 ) -> dict[str, str | bool]:
     """Every retraining ends in a decision. The labels it looked at have been judged: they start no other one, also
@@ -147,10 +167,10 @@ def _conclude(
     champion, _ = champion_of(problem)
     journal = open_journal()
     alarm = not promoted and alarm_is_known(journal.decisions(problem.name, limit=LOOK_BACK), champion.version)
-    figures = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
-    figures |= {"made": version, "asked_by": asked.id, "refused_by": refused_by}
+    told = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
+    told |= {"made": version, "asked_by": asked.id, **figures}
     action: Action = "ask-for-labels" if alarm and labels_help else "nothing"
-    decision = Decision(problem.name, action, reason, version=champion.version, figures=figures, alarm=alarm)
+    decision = Decision(problem.name, action, reason, version=champion.version, figures=told, alarm=alarm)
     journal.add_decision(decision)
     announce_decision(decision)
     get_run_logger().info(reason)

@@ -21,6 +21,7 @@ class Refusal:
     names: str  # of the checks that failed, in one line
     reason: str  # each with its figure, limit and detail
     wants: tuple[str, ...]  # what labels would help, most telling first; none: labels mend nothing
+    gave_up: bool  # some of what was known, and nothing worse than that
 
     def __str__(self) -> str:
         if not self.wants:
@@ -38,6 +39,7 @@ def refusal_of(verdict: Verdict) -> Refusal:
         ", ".join(check.name for check in failed[:NAMED]) + others,
         "; ".join(_line(check) for check in failed),
         tuple(_wanted(failed)) if curable else (),
+        curable and any(check.name in FORGOT or check.name.startswith(SLICE) for check in failed),
     )
 
 

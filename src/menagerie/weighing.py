@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,25 +48,26 @@ class Contender:
         return in_order(answers.probabilities, manifest.classes, self.classes)
 
 
-def gather(dataset: Dataset, challenger: Artefact, champion: Artefact | None, released: Check) -> Evidence:
+def gather(
+    dataset: Dataset, challenger: Artefact, champion: Artefact | None, released: Callable[[], Check]
+) -> Evidence:
     """Run both over golden and recent inputs and corrupted copies, and measure what they cost.
 
     Args:
         dataset: What the challenger was built from.
         challenger: To be judged.
         champion: What serves, if anything does.
-        released: What came of asking the packed challenger.
+        released: Waits for what came of asking the packed challenger; costs are measured after it, undisturbed.
     """
     new = _contender(dataset, challenger)
     old = _contender(dataset, champion) if champion is not None else None
-    some = dataset.of("golden")[:BATCH]
     return Evidence(
         golden=_scores(dataset, "golden", new, old),
         recent=_scores(dataset, "recent", new, old) if len(dataset.of("recent")) else None,
-        costs=measure_costs(new, old, some),
-        released=released,
         slices=_slices(dataset),
         corrupted=_corrupted(dataset, new, old),
+        released=released(),
+        costs=measure_costs(new, old, dataset.of("golden")[:BATCH]),
     )
 
 
@@ -124,10 +125,13 @@ def _corrupted(dataset: Dataset, new: Contender, old: Contender | None) -> tuple
         return None
     labels = dataset.labels()[chosen]
 
-    def right(one: Contender) -> Corrupted:
-        return right_when_corrupted(one, one.inputs[chosen], labels, seed)
+    def right(*some: Contender) -> list[dict[str, Mask]]:
+        return right_when_corrupted(some, some[0].inputs[chosen], labels, seed)
 
-    return right(new), right(old) if old is not None else None
+    if old is None:
+        return right(new)[0], None
+    first, second = right(new, old) if old.inputs is new.inputs else right(new) + right(old)
+    return first, second
 
 
 def _contender(dataset: Dataset, artefact: Artefact) -> Contender:

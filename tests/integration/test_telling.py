@@ -297,3 +297,27 @@ def test_a_refusal_is_told_and_wants_other_labels_while_the_alarm_stands(
         assert ("labels that this one did not look at" in end.reason) is helps
         assert board[-1] == {"subject": f"{spent}: version 2 was refused", "body": end.reason}
     assert check(spent) == {spent: "ask-for-labels"}, "all labels have been looked at"
+
+
+@pytest.mark.parametrize("head", ["logistic", "network"])
+def test_a_head_that_gave_up_too_much_is_followed_by_one_that_keeps_more(
+    spent: str, problems_dir: Path, monkeypatch: pytest.MonkeyPatch, head: str
+):
+    path = problems_dir / f"{spent}.toml"
+    path.write_text(path.read_text().replace("[training]", f'[training]\nhead = "{head}"'))
+    shares: list[float] = []
+    gathered = Gathered([Row("p", "s", "s", "low", "train", "feedback", "live", "2026-01-01")], 0, 0, until=48)
+    refusal = {"promoted": False, "version": "2", "reason": "r", "refused_by": "robustness", "needs_labels": True}
+    monkeypatch.setattr(flows.retrain, "collect_labels", lambda _: gathered)
+    monkeypatch.setattr(flows.retrain, "learn", lambda *_, **__: None)
+    monkeypatch.setattr(flows.retrain, "prepare_data", lambda problem, _: shares.append(problem.training.keep))
+    monkeypatch.setattr(flows.retrain, "champion_to_go_on_from", lambda _: None)
+    said = []
+    for gave_up in (True, True, False, False):
+        monkeypatch.setattr(flows.retrain, "promote", lambda *_, **__: refusal | {"gave_up": gave_up})  # noqa: B023
+        retrain(spent)
+        said.append(open_journal().decisions(spent, limit=1)[0].reason)
+    assert shares == pytest.approx([0.3, 0.65, 0.825, 0.3] if head == "logistic" else [0.3] * 4)
+    told = ["It keeps 0.65 of the old head instead of 0.3." in said[0], "instead of 0.65." in said[1]]
+    assert told == [head == "logistic"] * 2
+    assert not any("It keeps" in reason for reason in said[2:])

@@ -91,10 +91,13 @@ def test_answers_are_counted_under_each_corruption(pictures):
         light = (batch.mean(axis=(1, 2, 3)) > 150).astype(np.float32)
         return np.stack([1 - light, light], axis=1)
 
-    right = right_when_corrupted(answer, pictures, np.zeros(2, np.int64))
+    def failing(batch: np.ndarray) -> np.ndarray:
+        return np.full((len(batch), 2), np.nan)
+
+    right, broken = right_when_corrupted([answer, failing], pictures, np.zeros(2, np.int64))
     assert list(right) == [f"{name} {level}" for name in CORRUPTIONS for level in LEVELS]
     assert all(mask.shape == (2,) for mask in right.values())
     assert right["contrast 5"].all() and right["blur 5"].all()
     assert not right["brightness 5"].any()
-    broken = right_when_corrupted(lambda batch: np.full((len(batch), 2), np.nan), pictures, np.zeros(2, np.int64))
+    assert list(broken) == list(right)
     assert not any(mask.any() for mask in broken.values())

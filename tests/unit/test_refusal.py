@@ -61,3 +61,16 @@ def test_of_many_checks_some_are_named_and_all_are_told():
     assert refusal.names == "robustness, slice a, slice b and 2 more"
     assert all(one.name in refusal.reason for one in slices)
     assert refusal.wants[0] == "labels of a, b, c, d, where it became worse"
+
+
+@pytest.mark.parametrize(
+    ("checks", "gave_up"),
+    [
+        ((ROBUSTNESS,), True),
+        ((CATS, Check("recent better", False, 0.4, 0.05)), True),
+        ((Check("recent better", False, 0.4, 0.05),), False),  # it gained too little
+        ((ROBUSTNESS, Check("golden accuracy", False, 0.2, 0.9)), False),  # it learnt something wrong
+    ],
+)
+def test_whether_it_gave_up_what_was_known(checks: tuple[Check, ...], gave_up: bool):
+    assert refusal_of(refused(*checks)).gave_up is gave_up

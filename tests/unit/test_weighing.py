@@ -52,7 +52,7 @@ def contender(folder: Path, dataset: Dataset, seed: int, size: int = 32) -> Arte
 
 def test_both_are_run_on_the_same_inputs(dataset: Dataset, tmp_path: Path) -> None:
     new, old = contender(tmp_path / "new", dataset, 1), contender(tmp_path / "old", dataset, 2)
-    evidence = gather(dataset, new, old, RELEASED)
+    evidence = gather(dataset, new, old, lambda: RELEASED)
     rows = dataset.of("golden")
     for scores, artefact in zip(evidence.golden, (new, old), strict=True):
         assert scores is not None
@@ -69,7 +69,7 @@ def test_both_are_run_on_the_same_inputs(dataset: Dataset, tmp_path: Path) -> No
 
 def test_corrupted_copies_are_of_some_golden_inputs(dataset: Dataset, tmp_path: Path) -> None:
     new = contender(tmp_path / "new", dataset, 1)
-    evidence = gather(dataset, new, None, RELEASED)
+    evidence = gather(dataset, new, None, lambda: RELEASED)
     assert evidence.corrupted is not None
     right, none = evidence.corrupted
     assert none is None
@@ -87,7 +87,7 @@ def test_corrupted_copies_are_of_some_golden_inputs(dataset: Dataset, tmp_path: 
 def test_a_champion_of_another_input_size_gets_its_own_inputs(dataset: Dataset, tmp_path: Path) -> None:
     """Else a problem whose `size` was changed could never promote again."""
     new, old = contender(tmp_path / "new", dataset, 1), contender(tmp_path / "old", dataset, 1, size=48)
-    evidence = gather(dataset, new, old, RELEASED)
+    evidence = gather(dataset, new, old, lambda: RELEASED)
     first, second = evidence.golden
     assert second is not None
     agreeing = np.mean(first.predicted == second.predicted)
@@ -99,7 +99,10 @@ def test_the_document_holds_checks_slices_and_corruptions(dataset: Dataset, tmp_
     new, old = contender(tmp_path / "new", dataset, 1), contender(tmp_path / "old", dataset, 2)
     gate = dataset.problem.gate.model_copy(update={"min_slice": 5})
     evidence = gather(
-        Dataset(**vars(dataset) | {"problem": dataset.problem.model_copy(update={"gate": gate})}), new, old, RELEASED
+        Dataset(**vars(dataset) | {"problem": dataset.problem.model_copy(update={"gate": gate})}),
+        new,
+        old,
+        lambda: RELEASED,
     )
     refs = ModelRef("2", new.fingerprint), ModelRef("1", old.fingerprint)
     verdict = judge("tiny", *refs, evidence, classes=dataset.problem.classes, after_drift=False, gate=gate)
@@ -119,7 +122,9 @@ def test_the_document_holds_checks_slices_and_corruptions(dataset: Dataset, tmp_
 def test_a_table_is_not_corrupted(problems_dir: Path, tmp_path: Path) -> None:
     dataset = prepare(load_problem(tiny.write_table(problems_dir)))
     columns = dataset.problem.input.columns  # type: ignore[union-attr]
-    evidence = gather(dataset, make_table_artefact(tmp_path / "a", dataset.problem.name, columns), None, RELEASED)
+    evidence = gather(
+        dataset, make_table_artefact(tmp_path / "a", dataset.problem.name, columns), None, lambda: RELEASED
+    )
     assert evidence.corrupted is None
     assert len(evidence.golden[0]) == len(dataset.of("golden")) > 0
 

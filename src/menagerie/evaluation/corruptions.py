@@ -7,7 +7,9 @@ scaled with the shorter side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
 import numpy as np
@@ -43,17 +45,21 @@ def corrupt(name: Corruption, level: Level, batch: Batch, seed: int = 0) -> Batc
 
 
 def right_when_corrupted(
-    answer: Answer, inputs: Batch, labels: NDArray[np.int64], seed: int = 0
-) -> dict[str, NDArray[np.bool_]]:
-    """Which answers are right [n] under each corruption, by `noise 1`, `noise 3`, ... `contrast 5`. An answer that is
-    not finite is wrong."""
-    found: dict[str, NDArray[np.bool_]] = {}
-    for name in CORRUPTIONS:
-        for level in LEVELS:
-            scores = answer(corrupt(name, level, inputs, seed))
-            usable = np.isfinite(scores).all(axis=1)
-            found[f"{name} {level}"] = usable & (scores.argmax(axis=1) == labels)
-    return found
+    answers: Sequence[Answer], inputs: Batch, labels: NDArray[np.int64], seed: int = 0
+) -> list[dict[str, NDArray[np.bool_]]]:
+    """Which answers are right [n] under each corruption, by `noise 1`, `noise 3`, ... `contrast 5`, for each of several
+    who answer the same corrupted inputs. An answer that is not finite is wrong. Conditions run on threads."""
+
+    def right(condition: tuple[Corruption, Level]) -> list[NDArray[np.bool_]]:
+        corrupted = corrupt(*condition, inputs, seed)
+        scores = [answer(corrupted) for answer in answers]
+        return [np.isfinite(one).all(axis=1) & (one.argmax(axis=1) == labels) for one in scores]
+
+    conditions = [(name, level) for name in CORRUPTIONS for level in LEVELS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(right, conditions))
+    names = [f"{name} {level}" for name, level in conditions]
+    return [dict(zip(names, masks, strict=True)) for masks in zip(*found, strict=True)]
 
 
 def _changed(name: Corruption, level: Level, picture: Unit, random: np.random.Generator) -> Unit:

@@ -141,6 +141,26 @@ def came_to_nothing(asked: Decision, reason: str) -> Decision:
     return Decision(asked.problem, "nothing", reason, asked.version, {"promoted": False, "asked_by": asked.id})
 
 
+def keep_next(decisions: Iterable[Decision], version: str, keep: float) -> float:
+    """What the next retraining keeps of the old head (`training.keep`): where the newest one was refused for what it
+    gave up, more than it kept, so that a row of refusals comes ever closer to what served.
+
+    Args:
+        decisions: Of the problem, newest first.
+        version: Of the champion; of one that came since, nothing is known.
+        keep: What the problem says.
+    """
+    newest = next((one for one in decisions if one.figures.get("made")), None)
+    if newest is None or newest.version != version or not newest.figures.get("gave_up"):
+        return keep
+    return keep_more(float(newest.figures.get("keep", keep) or 0))
+
+
+def keep_more(keep: float) -> float:
+    """Halfway from a share to 1."""
+    return (1 + keep) / 2
+
+
 def _refused(decisions: Sequence[Decision], version: str) -> str | None:
     """What the newest retraining beside this champion failed by; None where it was not refused, or there is none."""
     newest = next((one for one in decisions if one.figures.get("made")), None)

@@ -15,7 +15,7 @@ from menagerie.journal import Journal
 from menagerie.monitoring.accuracy import Accuracy
 from menagerie.monitoring.drift import DriftResult
 from menagerie.monitoring.policy import Situation, decide
-from menagerie.monitoring.situation import alarm_is_known, came_to_nothing, gather, is_news
+from menagerie.monitoring.situation import alarm_is_known, came_to_nothing, gather, is_news, keep_next
 from menagerie.monitoring.windows import SAMPLE
 from menagerie.problems import Policy, Problem
 from menagerie.records import NONE_OF_THESE, Decision, ModelRef, Window, now
@@ -284,6 +284,28 @@ def test_the_newest_refusal_beside_this_champion_is_known(
     assert look(journal, artefact).refused == refused
     decided(journal, 1, figures={"asked_by": "another", "made": "3", "promoted": True})
     assert look(journal, artefact).refused is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "version", "keep"),
+    [
+        ({"refused_by": "robustness", "gave_up": True, "keep": 0.3}, "1", 0.65),
+        ({"refused_by": "robustness", "gave_up": True, "keep": 0.65}, "1", 0.825),
+        ({"refused_by": "robustness", "gave_up": True, "keep": 0.0}, "1", 0.5),
+        ({"refused_by": "robustness", "gave_up": True, "keep": 0.65}, "0", 0.3),  # beside another champion
+        ({"refused_by": "recent better", "gave_up": False, "keep": 0.65}, "1", 0.3),
+        ({"refused_by": "the canary", "gave_up": False, "keep": 0.3}, "1", 0.3),
+        ({"promoted": True}, "1", 0.3),
+    ],
+)
+def test_after_a_refusal_for_what_it_gave_up_a_retraining_keeps_more(
+    journal: Journal, figures: dict[str, Any], version: str, keep: float
+) -> None:
+    assert keep_next(journal.decisions("sketches"), "1", 0.3) == 0.3
+    decided(journal, 20, figures=ENDED | {"gave_up": True, "keep": 0.9})
+    decided(journal, 9, version=version, figures=ENDED | figures)
+    decided(journal, 5, figures={"sufficient": True})
+    assert keep_next(journal.decisions("sketches"), "1", 0.3) == pytest.approx(keep)
 
 
 def test_after_a_refusal_the_same_labels_start_nothing_and_new_ones_do(journal: Journal, artefact: Artefact) -> None:
