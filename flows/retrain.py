@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 from prefect import flow, get_run_logger, task
 
@@ -72,8 +70,9 @@ def learn_anew(problem: Problem, asked: Decision) -> dict[str, str | bool]:
     if gave_up:
         keep = problem.training.keep
         reason += f" It keeps {keep_more(keep):.3g} of the old head instead of {keep:.3g}."
-    figures = {"refused_by": by, "gave_up": gave_up, "keep": problem.training.keep}
-    return _conclude(problem, labelled, asked, reason, version=version, figures=figures, labels_help=labels_help)
+    return _conclude(
+        problem, labelled, asked, reason, version=version, refused_by=by, gave_up=gave_up, labels_help=labels_help
+    )
 
 
 def keeping(problem: Problem) -> Problem:
@@ -159,7 +158,8 @@ def _conclude(
     *,
     version: str | None = None,
     promoted: bool = False,
-    figures: Mapping[str, float | str | bool | None] = MappingProxyType({}),
+    refused_by: str | None = None,
+    gave_up: bool = False,
     labels_help: bool = False,
 ) -> dict[str, str | bool]:
     """Every retraining ends in a decision. The labels it looked at have been judged: they start no other one, also
@@ -167,10 +167,11 @@ def _conclude(
     champion, _ = champion_of(problem)
     journal = open_journal()
     alarm = not promoted and alarm_is_known(journal.decisions(problem.name, limit=LOOK_BACK), champion.version)
-    told = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
-    told |= {"made": version, "asked_by": asked.id, **figures}
+    figures = {"judged_until": labelled.until, "promoted": promoted, "not_kept": labelled.not_kept}
+    figures |= {"made": version, "asked_by": asked.id, "refused_by": refused_by}
+    figures |= {"gave_up": gave_up, "keep": problem.training.keep}
     action: Action = "ask-for-labels" if alarm and labels_help else "nothing"
-    decision = Decision(problem.name, action, reason, version=champion.version, figures=told, alarm=alarm)
+    decision = Decision(problem.name, action, reason, version=champion.version, figures=figures, alarm=alarm)
     journal.add_decision(decision)
     announce_decision(decision)
     get_run_logger().info(reason)

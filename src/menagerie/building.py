@@ -15,7 +15,7 @@ from menagerie.artefact import Artefact, Copies, Form
 from menagerie.candidates import PORTABLE
 from menagerie.data import Dataset
 from menagerie.evaluation.confidence_fit import fit_confidence
-from menagerie.evaluation.corruptions import CORRUPTIONS, LEVELS
+from menagerie.evaluation.corruptions import CONDITIONS
 from menagerie.evaluation.metrics import confusion
 from menagerie.evaluation.plots import plot_confusion, plot_curves, plot_reliability
 from menagerie.features import Ground
@@ -173,7 +173,7 @@ def _copies(ground: Ground, head: Head, top: Top, confidence: Confidence) -> Cop
         return None
     rows = dataset.of("golden")
     some = np.sort(np.random.default_rng(dataset.problem.training.seed).permutation(rows)[:COPIED_ROWS])
-    conditions = tuple(f"{family} {level}" for family in CORRUPTIONS for level in LEVELS)
+    conditions = tuple(CONDITIONS)
     sure, unlike, right = [], [], []
     for condition in conditions:
         features = ground.features(some, condition)

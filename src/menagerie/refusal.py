@@ -33,13 +33,14 @@ def refusal_of(verdict: Verdict) -> Refusal:
     """Why a verdict refuses. Labels help where the version gave up some of what was known, or gained too little to be
     sure of; not where it is broken or slow, or below a floor, which rather tells of wrong labels."""
     failed = _telling([check for check in verdict.checks if not check.passed])
-    curable = all(check.name in (*FORGOT, *UNSURE, SLICES) or check.name.startswith(SLICE) for check in failed)
+    forgot = [check for check in failed if check.name in FORGOT or check.name.startswith(SLICE)]
+    curable = all(check in forgot or check.name in (*UNSURE, SLICES) for check in failed)
     others = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
     return Refusal(
         ", ".join(check.name for check in failed[:NAMED]) + others,
         "; ".join(_line(check) for check in failed),
         tuple(_wanted(failed)) if curable else (),
-        curable and any(check.name in FORGOT or check.name.startswith(SLICE) for check in failed),
+        curable and bool(forgot),
     )
 
 

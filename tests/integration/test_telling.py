@@ -280,15 +280,20 @@ def test_a_retraining_shows_life_while_it_goes_on(spent: str, home: Path, monkey
     assert beats != [0], "nothing touched it"
 
 
-def test_a_refusal_is_told_and_wants_other_labels_while_the_alarm_stands(
-    spent: str, board: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
-):
-    refusal = {"promoted": False, "version": "2", "reason": "robustness", "refused_by": "robustness"}
+def learn_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retraining that has a label and makes no version: only what comes of it is looked at."""
     gathered = Gathered([Row("p", "s", "s", "low", "train", "feedback", "live", "2026-01-01")], 0, 0, until=48)
     monkeypatch.setattr(flows.retrain, "collect_labels", lambda _: gathered)
     monkeypatch.setattr(flows.retrain, "learn", lambda *_, **__: None)
     monkeypatch.setattr(flows.retrain, "prepare_data", lambda *_: None)
     monkeypatch.setattr(flows.retrain, "champion_to_go_on_from", lambda _: None)
+
+
+def test_a_refusal_is_told_and_wants_other_labels_while_the_alarm_stands(
+    spent: str, board: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    refusal = {"promoted": False, "version": "2", "reason": "robustness", "refused_by": "robustness"}
+    learn_nothing(monkeypatch)
     for helps, action in ((True, "ask-for-labels"), (False, "nothing")):
         monkeypatch.setattr(flows.retrain, "promote", lambda *_, **__: refusal | {"needs_labels": helps})  # noqa: B023
         retrain(spent)
@@ -306,12 +311,9 @@ def test_a_head_that_gave_up_too_much_is_followed_by_one_that_keeps_more(
     path = problems_dir / f"{spent}.toml"
     path.write_text(path.read_text().replace("[training]", f'[training]\nhead = "{head}"'))
     shares: list[float] = []
-    gathered = Gathered([Row("p", "s", "s", "low", "train", "feedback", "live", "2026-01-01")], 0, 0, until=48)
     refusal = {"promoted": False, "version": "2", "reason": "r", "refused_by": "robustness", "needs_labels": True}
-    monkeypatch.setattr(flows.retrain, "collect_labels", lambda _: gathered)
-    monkeypatch.setattr(flows.retrain, "learn", lambda *_, **__: None)
+    learn_nothing(monkeypatch)
     monkeypatch.setattr(flows.retrain, "prepare_data", lambda problem, _: shares.append(problem.training.keep))
-    monkeypatch.setattr(flows.retrain, "champion_to_go_on_from", lambda _: None)
     said = []
     for gave_up in (True, True, False, False):
         monkeypatch.setattr(flows.retrain, "promote", lambda *_, **__: refusal | {"gave_up": gave_up})  # noqa: B023

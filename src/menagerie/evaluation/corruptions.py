@@ -27,6 +27,7 @@ Answer = Callable[[Batch], NDArray[np.float32]]
 
 CORRUPTIONS: tuple[Corruption, ...] = get_args(Corruption)
 LEVELS: tuple[Level, ...] = get_args(Level)
+CONDITIONS = {f"{name} {level}": (name, level) for name in CORRUPTIONS for level in LEVELS}
 SIDE = 224  # pixels of the pictures that the deviations of the blur are for
 
 NOISE = {1: 0.08, 3: 0.18, 5: 0.38}  # deviation, of 1
@@ -55,11 +56,9 @@ def right_when_corrupted(
         scores = [answer(corrupted) for answer in answers]
         return [np.isfinite(one).all(axis=1) & (one.argmax(axis=1) == labels) for one in scores]
 
-    conditions = [(name, level) for name in CORRUPTIONS for level in LEVELS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(right, conditions))
-    names = [f"{name} {level}" for name, level in conditions]
-    return [dict(zip(names, masks, strict=True)) for masks in zip(*found, strict=True)]
+        found = list(pool.map(right, CONDITIONS.values()))
+    return [dict(zip(CONDITIONS, masks, strict=True)) for masks in zip(*found, strict=True)]
 
 
 def _changed(name: Corruption, level: Level, picture: Unit, random: np.random.Generator) -> Unit:

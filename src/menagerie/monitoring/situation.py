@@ -150,10 +150,10 @@ def keep_next(decisions: Iterable[Decision], version: str, keep: float) -> float
         version: Of the champion; of one that came since, nothing is known.
         keep: What the problem says.
     """
-    newest = next((one for one in decisions if one.figures.get("made")), None)
-    if newest is None or newest.version != version or not newest.figures.get("gave_up"):
+    refusal = _refusal(decisions, version)
+    if refusal is None or not refusal.figures.get("gave_up"):
         return keep
-    return keep_more(float(newest.figures.get("keep", keep) or 0))
+    return keep_more(float(refusal.figures.get("keep", keep) or 0))
 
 
 def keep_more(keep: float) -> float:
@@ -161,12 +161,18 @@ def keep_more(keep: float) -> float:
     return (1 + keep) / 2
 
 
-def _refused(decisions: Sequence[Decision], version: str) -> str | None:
-    """What the newest retraining beside this champion failed by; None where it was not refused, or there is none."""
+def _refusal(decisions: Iterable[Decision], version: str) -> Decision | None:
+    """The end of the newest retraining, where it was refused beside this champion."""
     newest = next((one for one in decisions if one.figures.get("made")), None)
-    if newest is None or newest.version != version or not newest.figures.get("refused_by"):
+    return newest if newest is not None and newest.version == version and newest.figures.get("refused_by") else None
+
+
+def _refused(decisions: Iterable[Decision], version: str) -> str | None:
+    """What the newest retraining beside this champion failed by; None where it was not refused, or there is none."""
+    refusal = _refusal(decisions, version)
+    if refusal is None:
         return None
-    return f"version {newest.figures['made']} was refused by {newest.figures['refused_by']}"
+    return f"version {refusal.figures['made']} was refused by {refusal.figures['refused_by']}"
 
 
 def _judged_until(decisions: list[Decision]) -> int:
