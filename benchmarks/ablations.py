@@ -76,8 +76,7 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
     if training.subclasses:
         arms = {"classes": replace(own, subclasses=False), "subclasses": own}
         what_is_learnt = {"what the head learns": arms}
-    more: dict[str, tuple[View, ...]] = {"none more": ()}
-    more |= {view: (view,) for view in (*RECROPPED, *SPOILT)} | {"all five": (*RECROPPED, *SPOILT)}
+    views: list[tuple[View, ...]] = [(), *((view,) for view in (*RECROPPED, *SPOILT)), (*RECROPPED, *SPOILT)]
     return {
         "mirror image": {
             "not used": replace(own, views=rest, mirrored=False),
@@ -86,7 +85,9 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
         },
         "input": {f"{size} of {resize}": replace(own, size=size, resize=resize) for size, resize in sizes},
         **what_is_learnt,
-        "further copies": {name: replace(own, views=(*own.views, *views)) for name, views in more.items()},
+        "changed copies": {
+            ", ".join(some) or "none": replace(own, views=some) for some in dict.fromkeys([own.views, *views])
+        },
         "precision of the trunk": {"fp32": own, "int8": replace(own, precision="int8")},
     }
 

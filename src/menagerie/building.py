@@ -103,13 +103,13 @@ def make(
 
 
 def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
-    """The head that the forms are measured with, quickly had."""
+    """The head that the forms are measured with, quickly had, and whose strength all others have."""
     dataset, training = ground.dataset, ground.dataset.problem.training
     if training.head == "network":
         weight, bias = last_layer(learnt.weights)
         return Head(weight, bias, 0.0, np.zeros((0, len(bias)), np.float32))
-    rows, strengths = dataset.of("train", "validation"), sorted(training.head_strengths)
-    head = fitting.fitted(ground, rows, strengths[len(strengths) // 2 :][:1], copies=False)
+    rows = dataset.of("train", "validation")
+    head = fitting.fitted(ground, rows, training.head_strengths, copies=False)
     accuracy = fitting.share_right(dataset, rows, head.out_of_fold)
     report({"phase": "head", "epoch": 1, "validation_accuracy": accuracy})
     return head
@@ -118,12 +118,13 @@ def _first_head(ground: Ground, learnt: Learnt, report: Report) -> Head:
 def _final_head(ground: Ground, first: Head) -> tuple[Head, NDArray[np.intp], NDArray[np.float32]]:
     """The head that is served, and logits of rows by a head that had not seen them.
 
-    A logistic head learns from the validation rows as well: cross-validation has chosen its strength.
+    A logistic head learns from the validation rows as well: cross-validation has chosen its strength, where it costs
+    little, without copies and for one form, which hardly matters to it.
     """
     dataset = ground.dataset
     if dataset.problem.training.head == "logistic":
         rows = dataset.of("train", "validation")
-        head = fitting.fitted(ground, rows, dataset.problem.training.head_strengths, copies=True)
+        head = fitting.fitted(ground, rows, (first.strength,), copies=True)
         return head, rows, head.out_of_fold
     rows = dataset.of("validation")
     return first, rows, first.logits(ground.features(rows))
