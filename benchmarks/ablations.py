@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from menagerie.candidates import PORTABLE
+from menagerie.artefact import Precision
+from menagerie.candidates import PORTABLE, quick_form
 from menagerie.data import Dataset, prepare
 from menagerie.errors import MenagerieError
 from menagerie.features import Ground
@@ -29,6 +30,7 @@ from menagerie.head import fit_head
 from menagerie.models.quantise import quantise
 from menagerie.problems import ImageInput, PetsSource, Problem, View, load_problem
 from menagerie.sample_weights import balanced
+from menagerie.served_forms import quick_ground
 from menagerie.settings import get_settings
 from menagerie.trunks import trunk_of
 
@@ -39,6 +41,7 @@ QUICK_LIMIT = 200  # pictures of each split
 CALIBRATION_ROWS = 128
 INPUTS = ((160, 176), (176, 200), (208, 240), (224, 256), (256, 288))  # central square, shorter side
 BALANCES = (0.0, 0.5, 1.0)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")  # besides the one that is soonest had
 RECROPPED: tuple[View, ...] = ("zoomed", "wide", "tall")
 SPOILT: tuple[View, ...] = ("dim", "blurred")
 COLUMNS = ("accuracy", "balanced_accuracy", "recropped", "spoilt")
@@ -54,7 +57,7 @@ class Arm:
     balance: float
     subclasses: bool
     mirrored: bool  # whether the trunk looks at both sides
-    precision: Literal["fp32", "int8"] = "fp32"
+    precision: Precision
 
 
 def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
@@ -68,6 +71,7 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
         training.balance,
         training.subclasses,
         problem.model.mirrored,
+        quick_form(problem).precision,
     )
     rest = tuple(view for view in own.views if view != "mirrored")
     sizes = dict.fromkeys([(own.size, own.resize), *INPUTS])
@@ -88,7 +92,9 @@ def ablations(problem: Problem) -> dict[str, dict[str, Arm]]:
         "changed copies": {
             ", ".join(some) or "none": replace(own, views=some) for some in dict.fromkeys([own.views, *views])
         },
-        "precision of the trunk": {"fp32": own, "int8": replace(own, precision="int8")},
+        "precision of the trunk": {
+            some: replace(own, precision=some) for some in dict.fromkeys([own.precision, *PRECISIONS])
+        },
     }
 
 
@@ -106,9 +112,12 @@ class Laboratory:
         model = self.problem.model.model_copy(update={"mirrored": mirrored})
         return prepare(self.problem.model_copy(update={"input": spec, "model": model}))
 
-    def _ground(self, size: int, resize: int, mirrored: bool, precision: Literal["fp32", "int8"]) -> Ground:
+    def _ground(self, size: int, resize: int, mirrored: bool, precision: Precision) -> Ground:
         dataset = self.dataset(size, resize, mirrored)
-        trunk, form = trunk_of(dataset.problem), PORTABLE.model_copy(update={"precision": precision})
+        trunk = trunk_of(dataset.problem)
+        if precision == quick_form(dataset.problem).precision:
+            return quick_ground(dataset, trunk)
+        form = PORTABLE.model_copy(update={"precision": precision})
         if precision == "int8":
             rows, whole = dataset.of("train")[:CALIBRATION_ROWS], trunk
             trunk = get_settings().home / "cache" / "ablations" / f"{whole.parent.name}.onnx"

@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from menagerie.artefact import Form, sha256
 from menagerie.data import Dataset
 from menagerie.data.examine import Progress
+from menagerie.data.inputs import Inputs
 from menagerie.evaluation.corruptions import corrupt
 from menagerie.inference.runtime import Features, open_features
 from menagerie.kinds import PREPROCESSING
 from menagerie.settings import get_settings
 from menagerie.views import changed
 
-BATCH = 8
+BATCH = 2  # the fastest: what lies between two layers stays in the cache of a core
 PART_ROWS = 1024  # what a process that is killed may have to do again
 DIGEST = 32  # bytes
 
@@ -54,7 +55,7 @@ class Ground:
 def features_of(
     trunk: Path,
     form: Form,
-    inputs: NDArray[Any],
+    inputs: NDArray[Any] | Inputs,
     keys: Sequence[str],
     view: str | None = None,
     progress: Progress | None = None,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from menagerie.artefact import Artefact, Copies, Form, Reference, write_artefact
 from menagerie.data import Dataset
+from menagerie.data.inputs import Inputs
 from menagerie.data.readings import record
 from menagerie.evaluation.metrics import metrics_of
 from menagerie.features import Ground
@@ -58,7 +59,9 @@ def answers_of(artefact: Artefact, inputs: NDArray[Any]) -> Answers:
     return answers_for(np.arange(len(inputs)), load_runtime(artefact), confidence, inputs)
 
 
-def answers_for(rows: NDArray[np.intp], runtime: Runtime, confidence: Confidence, inputs: NDArray[Any]) -> Answers:
+def answers_for(
+    rows: NDArray[np.intp], runtime: Runtime, confidence: Confidence, inputs: NDArray[Any] | Inputs
+) -> Answers:
     """For some rows [n], n >= 1, of model inputs [m, *shape], which may be on the disk: what is not asked for is not
     read. Batches run on threads."""
 

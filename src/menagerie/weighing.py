@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from menagerie.artefact import Artefact
 from menagerie.data import Dataset, reload
+from menagerie.data.inputs import Inputs
 from menagerie.evaluation.corruptions import right_when_corrupted
 from menagerie.evaluation.evidence import Corrupted, Costs, Evidence, Pair, Scores
 from menagerie.evaluation.slices import Mask, slices_of
@@ -31,7 +32,7 @@ class Contender:
 
     artefact: Artefact
     runtime: Runtime
-    inputs: NDArray[Any]  # [n, *shape], of the dataset, as it takes them
+    inputs: NDArray[Any] | Inputs  # [n, *shape], of the dataset, as it takes them
     classes: Sequence[str]
 
     def of_rows(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -42,7 +43,7 @@ class Contender:
         """Calibrated probabilities [m, classes] for inputs [m, *shape]."""
         return self._answers(inputs, np.arange(len(inputs)))
 
-    def _answers(self, inputs: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def _answers(self, inputs: NDArray[Any] | Inputs, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         manifest = self.artefact.manifest
         answers = answers_for(rows, self.runtime, Confidence.from_manifest(manifest), inputs)
         return in_order(answers.probabilities, manifest.classes, self.classes)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.data.examine import Examined, Progress, examine
+from menagerie.data.inputs import Inputs
 from menagerie.data.manifest import Manifest, load_manifest, near_groups, split_of
 from menagerie.data.sources import Found, collect
 from menagerie.data.validation import Report, findings_of
@@ -28,7 +29,7 @@ class Dataset:
     problem: Problem
     manifest: Manifest
     report: Report
-    inputs: NDArray[Any]  # [n, *shape], as the model takes them
+    inputs: NDArray[Any] | Inputs  # [n, *shape], as the model takes them
     statistics: NDArray[np.float32]  # [n, k]
     near: list[bytes | None]  # perceptual hashes
 
@@ -104,7 +105,7 @@ def extend(dataset: Dataset, rows: list[Row], labels_until: int, progress: Progr
         problem,
         manifest,
         report,
-        np.concatenate([dataset.inputs, examined.inputs[kept]]) if kept else dataset.inputs,
+        Inputs(dataset.inputs, examined.inputs[kept]) if kept else dataset.inputs,
         np.concatenate([dataset.statistics, examined.statistics[kept]]),
         [*dataset.near, *(examined.near[i] for i in kept)],
     )
@@ -133,7 +134,7 @@ def reload(problem: Problem, fingerprint: str, progress: Progress | None = None)
         problem,
         manifest,
         Report(problem.name, len(manifest.rows), manifest.counts()),
-        np.concatenate([part.inputs for part in parts]) if len(parts) > 1 else parts[0].inputs,
+        Inputs(*(part.inputs for part in parts)) if len(parts) > 1 else parts[0].inputs,
         np.concatenate([part.statistics for part in parts]),
         [near for part in parts for near in part.near],
     )
