@@ -1,63 +1,24 @@
+"""The report of a drift check: what the page says, what Evidently says and keeps, and what was decided."""
+
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import math
 import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from menagerie.artefact import Reference
-from menagerie.images import open_picture, to_png
 from menagerie.monitoring import report
-from menagerie.monitoring.drift import SIZE, DriftResult, compare
-from menagerie.monitoring.harm import Estimate
 from menagerie.monitoring.hindsight import Hindsight
-from menagerie.monitoring.history import draw_history, folder_for, ratio, remove_old, reports
 from menagerie.monitoring.label_shift import ClassShare, class_mix
-from menagerie.monitoring.report import (
-    EMPTY,
-    PREDICTED,
-    EvidentlyRun,
-    ReportFiles,
-    keep_in_workspace,
-    render,
-    run_evidently,
-)
-from menagerie.monitoring.report_pictures import SHOWN, MovedPictures, furthest, moved_pictures
-from menagerie.records import Decision, Window
-from tests.synthetic import CLASSES, STATISTICS, arrays, reference_of, window_of
-
-NAMES: dict[str, Any] = {"statistics": STATISTICS, "classes": CLASSES}
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ESTIMATE = Estimate(0.812, 0.771, 0.853, 0.94, 0.128, 0.08, 0.176, 0.03, np.array([0.5, math.nan]))
-
-
-def drawn(rows: int = 200, **moved: float) -> tuple[Reference, Window]:
-    rng = np.random.default_rng(0)
-    return reference_of(arrays(rng, 300)), window_of(arrays(rng, rows, **moved))
-
-
-def judged(reference: Reference, window: Window, **changes: Any) -> tuple[DriftResult, EvidentlyRun]:
-    names = NAMES | changes
-    result = compare(reference, window, alpha=0.01, minimum=50, **names)
-    return result, run_evidently(reference, window, result, **names)
-
-
-def paged(folder: Path, reference: Reference, window: Window, **parts: Any) -> ReportFiles:
-    """Without what Evidently draws, which takes its time."""
-    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
-    return render(EvidentlyRun({}, EMPTY, None), result, folder, at=AT, **parts)
-
-
-def rendered(folder: Path, reference: Reference, window: Window, **parts: Any) -> tuple[DriftResult, ReportFiles]:
-    result, evidently = judged(reference, window)
-    return result, render(evidently, result, folder, at=AT, **parts)
+from menagerie.monitoring.report import PREDICTED, keep_in_workspace, render
+from menagerie.records import Decision
+from tests.integration.reported import AT, ESTIMATE, drawn, judged, paged, rendered
+from tests.synthetic import CLASSES, STATISTICS
 
 
 def test_page_and_decision_say_the_same(tmp_path: Path) -> None:
@@ -167,83 +128,6 @@ def test_an_embedding_that_never_varies_is_left_out() -> None:
     assert not [name for name in evidently.tests if name.startswith("embedding")]
 
 
-def pictures_in(folder: Path, window: Window) -> dict[str, Path]:
-    """A kept picture for each row: a grey as bright as its statistic says."""
-    found = {}
-    for name, row in zip(window.inputs, window.statistics, strict=True):
-        level = np.clip(128 + 25 * row[3], 0, 255).astype(np.uint8)
-        found[name] = folder / f"{name}.png"
-        found[name].write_bytes(to_png(np.full((40, 60, 3), level, np.uint8)))
-    return found
-
-
-def shown(reference: Reference, window: Window, find: Any) -> MovedPictures:
-    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
-    typical = np.full((4, 32, 32, 3), 90, np.uint8)
-    return moved_pictures(reference, window, result, find=find, typical=typical, **NAMES)
-
-
-def brightness(uri: str) -> float:
-    assert uri.startswith("data:image/jpeg;base64,")
-    picture = open_picture(base64.b64decode(uri.split(",", 1)[1]))
-    assert max(picture.shape[:2]) == 144
-    return float(picture.mean())
-
-
-def test_the_pictures_that_moved_most_stand_beside_typical_ones(tmp_path: Path) -> None:
-    reference, window = drawn(brightness=-2.0)
-    window.labels[:] = ["fox"] * len(window)
-    kept = pictures_in(tmp_path, window)
-    pictures = shown(reference, window, kept.get)
-    assert (len(pictures.moved), len(pictures.typical)) == (SHOWN, 4)
-    levels = np.array([128 + 25 * row[3] for row in window.statistics])
-    darkest = np.sort(levels)[: len(levels) // 3]
-    assert all(brightness(tile.uri) <= darkest[-1] + 2 for tile in pictures.moved)
-    assert len({tile.uri for tile in pictures.moved}) > 2
-    assert brightness(pictures.typical[0].uri) == pytest.approx(90, abs=2)
-    assert re.fullmatch(r"(cat|dog|fox) \d+%, labelled fox", pictures.moved[0].caption)
-
-    files = paged(tmp_path / "page", reference, window, pictures=pictures)
-    page = files.html.read_text(encoding="utf-8")
-    assert page.count('<img src="data:image/jpeg;base64,') == SHOWN + 4
-    assert "img-src data:" in page
-
-
-def test_pictures_shown_are_unlike_each_other(tmp_path: Path) -> None:
-    reference, window = drawn(brightness=3.0)
-    window.statistics[:, 3] = np.linspace(3, 4, len(window))[::-1]
-    reference.embeddings[:] *= 0.01
-    window.embeddings[:] *= 0.01
-    odd = [1, 20, 30]  # among the brightest, and each of its own kind
-    window.embeddings[odd, [0, 1, 2]] = 9.0
-    kept = pictures_in(tmp_path, window)
-    result = compare(reference, window, alpha=0.01, minimum=50, **NAMES)
-    rows = [row for row, _ in furthest(reference, window, result, STATISTICS, CLASSES, kept.get)]
-    assert set(odd) <= set(rows)
-
-
-@pytest.mark.parametrize("kept", ["none", "damaged", "removed"])
-def test_where_no_picture_was_kept_the_page_says_so(tmp_path: Path, kept: str) -> None:
-    reference, window = drawn(brightness=2.0)
-    broken = tmp_path / "broken.png"
-    if kept == "damaged":
-        broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"?" * 50)
-    pictures = shown(reference, window, lambda _: None if kept == "none" else broken)
-    assert pictures.moved == ()
-    files = paged(tmp_path / "page", reference, window, pictures=pictures)
-    assert "None of the pictures that moved was kept" in files.html.read_text(encoding="utf-8")
-
-
-def test_where_nothing_moved_no_picture_is_shown(tmp_path: Path) -> None:
-    reference, window = drawn(width=3.0)
-    pictures = shown(reference, window, pictures_in(tmp_path, window).get)
-    assert pictures.moved == ()
-    files = paged(tmp_path / "page", reference, window, pictures=pictures)
-    page = files.html.read_text(encoding="utf-8")
-    assert "pictures that moved" not in page
-    assert "What moved" not in page
-
-
 def test_the_page_asks_no_other_machine(tmp_path: Path) -> None:
     _, files = rendered(tmp_path, *drawn())
     page = files.html.read_text(encoding="utf-8")
@@ -330,31 +214,6 @@ def test_the_scores_of_a_column_are_one_series_in_evidently(tmp_path: Path) -> N
     assert series.values == pytest.approx(expected, abs=1e-5)
 
 
-def test_reports_are_listed_drawn_and_bounded(home: Path) -> None:
-    assert draw_history(home, "animals") is None
-    assert reports(home, "animals") == []
-    for day, moved in enumerate((0.0, 0.0, 2.0)):
-        at = AT + timedelta(days=day)
-        reference, window = drawn(brightness=moved)
-        folder = folder_for(home, "animals", at, f"{day}" * 32)
-        files = paged(folder, reference, window, estimate=ESTIMATE if day else None)
-        assert reports(home, "animals")[0] == files.html
-    path = draw_history(home, "animals")
-    assert path == home / "reports" / "animals" / "history.png"
-    first = open_picture(path.read_bytes())
-    assert first.std() > 5
-    remove_old(home, "animals", kept=1)
-    assert [page.parent.name for page in reports(home, "animals")] == ["20260104T030405-22222222"]
-    assert len(list((home / "reports" / "animals").glob("*/figures.json"))) == 3
-    assert draw_history(home, "animals") == path
-    np.testing.assert_array_equal(open_picture(path.read_bytes()), first)
-
-
-def test_the_group_that_decides_nothing_is_not_in_the_history() -> None:
-    groups = [{"name": SIZE, "score": 90, "limit": 3}, {"name": "statistics", "score": 6, "limit": 3}]
-    assert ratio({"groups": groups}) == 2
-
-
 def test_what_labels_said_later_of_earlier_estimates_is_shown(tmp_path: Path) -> None:
     past = [Hindsight("d1", AT, 0.93, 0.81, 0.7, 0.9), Hindsight("d2", AT, 0.80, 0.82, 0.7, 0.9)]
     _, files = rendered(tmp_path, *drawn(), past=past)
@@ -364,12 +223,3 @@ def test_what_labels_said_later_of_earlier_estimates_is_shown(tmp_path: Path) ->
     figures = json.loads(files.figures.read_text(encoding="utf-8"))
     assert [one["labelled"] for one in figures["past_estimates"]] == [0.81, 0.82]
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
-
-
-def test_half_a_file_does_not_keep_the_history_from_being_drawn(tmp_path: Path) -> None:
-    for number in range(2):
-        rendered(tmp_path / "reports" / "sketches" / f"2026010{number}T000000-aaaaaaaa", *drawn())
-    half = tmp_path / "reports" / "sketches" / "20260103T000000-bbbbbbbb" / "figures.json"
-    half.parent.mkdir()
-    half.write_text('{"at": "2026')
-    assert draw_history(tmp_path, "sketches") is not None
