@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from menagerie.errors import MenagerieError
+from menagerie.hardware import keep_freed_memory
 from menagerie.kinds import PREPROCESSING, Kind
 from menagerie.settings import get_settings
 
@@ -66,6 +67,7 @@ def _workers() -> ThreadPoolExecutor:
 
 
 def _read_all(paths: Sequence[Path], kind: Kind, folder: Path, progress: Progress | None) -> None:
+    keep_freed_memory()
     folder.mkdir(parents=True, exist_ok=True)
     inputs = np.lib.format.open_memmap(
         folder / "inputs.npy", mode="w+", dtype=np.dtype(kind.dtype), shape=(len(paths), *kind.shape)
