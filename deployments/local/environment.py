@@ -29,6 +29,12 @@ def prefect_api(settings: Settings) -> str:
     return f"http://{reachable(settings.host)}:{settings.prefect_port}/api"
 
 
+def lease_lock(settings: Settings) -> Path:
+    """What Prefect's server holds while it writes a lease. One that was killed just then leaves it, and where its
+    process id is another's by now, as after the start of a container, the next server waits for it for ever."""
+    return _prefect_home(settings) / "concurrency_leases" / "expirations.lock"
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The whole environment of a child process: this one's, with `settings` spelt out and the stack's addresses.
 
@@ -41,7 +47,7 @@ def environment(settings: Settings) -> dict[str, str]:
         **QUIET,
         **_spelt(settings.model_copy(update={"prefect_api_url": api})),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_HOME": str(_prefect_home(settings)),
         "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         # Leases on disk outlive a SIGKILL of the server; in memory, its default, a deployment that may run once at a
@@ -52,6 +58,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine processes of 240 MB that nothing here uses
         "PYTHONUNBUFFERED": "1",  # so that a log ends with what happened last
     }
+
+
+def _prefect_home(settings: Settings) -> Path:
+    return settings.home / "prefect"
 
 
 def _spelt(settings: Settings) -> dict[str, str]:

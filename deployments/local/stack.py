@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deployments.local import processes, supervised
-from deployments.local.environment import environment, prefect_api, reachable
+from deployments.local.environment import environment, lease_lock, prefect_api, reachable
 from deployments.local.supervised import Supervisor, folder, log
 from menagerie.errors import ConfigurationError, MenagerieError
 from menagerie.settings import PREFIX, Settings, get_settings
@@ -72,7 +72,7 @@ def down(settings: Settings) -> None:
     if left:
         _say(f"{len(left)} left behind: stopping them")
         processes.stop(left)
-    for stale in (supervised.socket_path(settings), folder(settings) / "supervisord.pid"):
+    for stale in (supervised.socket_path(settings), folder(settings) / "supervisord.pid", lease_lock(settings)):
         stale.unlink(missing_ok=True)
 
 

@@ -37,8 +37,8 @@ def has_any(features: Iterable[str]) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed: each picture and each training step wants the same large blocks again, and fetching
-    them from the kernel anew costs as much as the arithmetic. Does nothing where the C library is not glibc."""
+    """Let malloc keep what is freed: each picture and each training step wants large blocks again, and fetching them
+    from the kernel anew costs as much as the arithmetic. Does nothing where the C library is not glibc."""
     if (mallopt := _of_libc("mallopt")) is not None:
         for parameter, value in _MALLOPT.items():
             mallopt(parameter, value)
