@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from menagerie.data import Dataset
+from menagerie.data.inputs import Inputs
 from menagerie.models.augment import Changes, Mixing, augment, draw_changes, draw_mixing, mixed, resized
 from menagerie.problems import Problem, Training
 from menagerie.sample_weights import sample_weights
@@ -30,7 +31,7 @@ T = TypeVar("T")
 class Material:
     """What a run learns from: training and validation rows alone; golden and recent never come here."""
 
-    inputs: NDArray[Any]  # [n, *shape]
+    inputs: NDArray[Any] | Inputs  # [n, *shape]
     labels: NDArray[np.int64]  # [n]
     train: NDArray[np.intp]  # indices into the n
     validation: NDArray[np.intp]
@@ -46,7 +47,7 @@ def material_of(dataset: Dataset) -> Material:
     rows = dataset.of("train", "validation")
     chosen = [dataset.manifest.rows[i] for i in rows]
     return Material(
-        inputs=dataset.inputs[rows],
+        inputs=Inputs(dataset.inputs, rows=rows),
         labels=dataset.labels()[rows],
         train=np.flatnonzero([row.split == "train" for row in chosen]),
         validation=np.flatnonzero([row.split == "validation" for row in chosen]),

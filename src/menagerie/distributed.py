@@ -29,6 +29,7 @@ from menagerie.problems import Problem
 from menagerie.training import Figures, Report, Trained, train
 
 RUN, INPUTS, ROWS, EPOCHS, LAUNCHER = "run.json", "inputs.npy", "rows.npz", "epochs.jsonl", "launcher.log"
+WRITTEN_ROWS = 1024  # at a time: all may be more than there is memory
 LOOK_SECONDS = 0.2
 END_SECONDS = 10.0
 
@@ -90,7 +91,11 @@ def main(folder: Path, parent: int) -> None:
 
 
 def _write(problem: Problem, material: Material, start: Path | None, folder: Path) -> None:
-    np.save(folder / INPUTS, material.inputs, allow_pickle=False)
+    inputs = material.inputs
+    written = np.lib.format.open_memmap(folder / INPUTS, mode="w+", dtype=inputs.dtype, shape=inputs.shape)
+    for some in np.split(np.arange(len(inputs)), range(WRITTEN_ROWS, len(inputs), WRITTEN_ROWS)):
+        written[some] = inputs[some]
+    written.flush()
     np.savez(
         folder / ROWS,
         labels=material.labels,

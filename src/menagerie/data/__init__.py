@@ -73,8 +73,8 @@ def prepare(problem: Problem, progress: Progress | None = None) -> Dataset:
     folder = get_settings().home / "datasets" / problem.name
     path = manifest.save(folder)
     path.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
-    everything = len(keep) == len(found)  # the usual case: leave the memory map alone
-    inputs = examined.inputs if everything else examined.inputs[keep]
+    everything = len(keep) == len(found)  # the usual case
+    inputs = examined.inputs if everything else Inputs(examined.inputs, rows=np.array(keep, np.intp))
     near = [examined.near[i] for i in keep]
     return Dataset(problem, manifest, report, inputs, examined.statistics[keep], near)
 

@@ -40,6 +40,18 @@ def test_a_row_that_is_not_there_is_an_error(inputs, rows):
         inputs[rows]
 
 
+@pytest.mark.parametrize("rows", [[0, 2], [3], [], [3, 3, 1]])
+def test_of_some_rows_they_are_counted(inputs, rows):
+    some = np.array([6, 0, 4, 8])
+    wanted = np.array(rows, np.intp)
+    for chosen in (Inputs(inputs, rows=some), Inputs(WHOLE, rows=some), Inputs(WHOLE[:5], WHOLE[5:], rows=some)):
+        np.testing.assert_array_equal(chosen[wanted], WHOLE[some[wanted]])
+        assert (len(chosen), chosen.shape, chosen.dtype) == (4, (4, 2, 3), WHOLE.dtype)
+        np.testing.assert_array_equal(chosen[1], WHOLE[0])
+        with pytest.raises(IndexError, match="rows 4 to 4 were asked for, of 4"):
+            chosen[4]
+
+
 def test_what_was_read_may_be_written_to(inputs):
     inputs[np.array([0, 6])][:] = 0
     np.testing.assert_array_equal(inputs[np.arange(9)], WHOLE)
