@@ -1,3 +1,5 @@
+"""The gate: what refuses a challenger, and how often luck gets one through."""
+
 from __future__ import annotations
 
 import math

@@ -73,10 +73,8 @@ def prepare(problem: Problem, progress: Progress | None = None) -> Dataset:
     folder = get_settings().home / "datasets" / problem.name
     path = manifest.save(folder)
     path.with_suffix(".md").write_text(report.markdown(), encoding="utf-8")
-    everything = len(keep) == len(found)  # the usual case
-    inputs = examined.inputs if everything else Inputs(examined.inputs, rows=np.array(keep, np.intp))
     near = [examined.near[i] for i in keep]
-    return Dataset(problem, manifest, report, inputs, examined.statistics[keep], near)
+    return Dataset(problem, manifest, report, _some(examined, keep), examined.statistics[keep], near)
 
 
 def extend(dataset: Dataset, rows: list[Row], labels_until: int, progress: Progress | None = None) -> Dataset:
@@ -105,7 +103,7 @@ def extend(dataset: Dataset, rows: list[Row], labels_until: int, progress: Progr
         problem,
         manifest,
         report,
-        Inputs(dataset.inputs, examined.inputs[kept]) if kept else dataset.inputs,
+        Inputs(dataset.inputs, _some(examined, kept)) if kept else dataset.inputs,
         np.concatenate([dataset.statistics, examined.statistics[kept]]),
         [*dataset.near, *(examined.near[i] for i in kept)],
     )
@@ -143,6 +141,12 @@ def reload(problem: Problem, fingerprint: str, progress: Progress | None = None)
 def _examine(problem: Problem, paths: list[Path], progress: Progress | None) -> Examined:
     kind = make_kind(problem.input)
     return examine(paths, kind, problem.input.model_dump_json(), get_settings().home / "cache" / "inputs", progress)
+
+
+def _some(examined: Examined, rows: list[int]) -> NDArray[Any] | Inputs:
+    """Their inputs, which stay on the disk."""
+    everything = len(rows) == len(examined.inputs)  # the usual case
+    return examined.inputs if everything else Inputs(examined.inputs, rows=np.array(rows, np.intp))
 
 
 def _usable(problem: Problem, found: list[Found], examined: Examined) -> tuple[list[int], dict[str, str], list[str]]:

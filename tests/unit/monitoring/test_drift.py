@@ -1,3 +1,5 @@
+"""What the drift check calls a shift, how often it is wrong, and what it refuses to compare."""
+
 from __future__ import annotations
 
 import math

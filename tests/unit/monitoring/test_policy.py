@@ -1,3 +1,5 @@
+"""What is decided in a situation, and what the decision says."""
+
 from __future__ import annotations
 
 from typing import Any

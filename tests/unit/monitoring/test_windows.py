@@ -1,3 +1,5 @@
+"""Windows of predictions: of a repeated input one stays, with all that is known of it."""
+
 from __future__ import annotations
 
 from typing import Any
