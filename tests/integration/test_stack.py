@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -95,26 +96,23 @@ def pids(settings: Settings) -> dict[str, int]:
     return {name: supervised.Supervisor(settings).pid(name) for name in stack.status(settings)}
 
 
-def completed(settings: Settings, deadline: float) -> int:
-    """How many runs that Prefect's scheduler made have completed. Only `deadline` limits how slow an answer may be."""
+def completed(settings: Settings) -> int:
+    """How many runs that Prefect's scheduler made have completed."""
     wanted = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     request = urllib.request.Request(f"{prefect_api(settings)}/flow_runs/filter", data=json.dumps(wanted).encode())
     request.add_header("Content-Type", "application/json")
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return sum(run["auto_scheduled"] for run in json.load(answer))
-        except OSError as error:
-            assert time.monotonic() < deadline, f"{error!r}\n{log(settings, 'prefect-server').read_text()[-3000:]}"
-            time.sleep(0.5)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return sum(run["auto_scheduled"] for run in json.load(answer))
 
 
 def wait_for_a_scheduled_run(settings: Settings) -> None:
-    """Until the worker has run what the scheduler asked for, once more than now."""
-    deadline = time.monotonic() + 300
-    before = completed(settings, deadline)
-    while completed(settings, deadline) <= before:
+    """Until the worker has run what the scheduler asked for, once more than now; a slow answer is asked for again."""
+    deadline = time.monotonic() + 180
+    counts: list[int] = []
+    while not counts or counts[-1] <= counts[0]:
         assert time.monotonic() < deadline, log(settings, "prefect-server").read_text()[-3000:]
+        with suppress(OSError):
+            counts.append(completed(settings))
         time.sleep(0.5)
     assert (settings.home / "left").is_file()
 

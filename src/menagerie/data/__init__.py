@@ -144,7 +144,7 @@ def _examine(problem: Problem, paths: list[Path], progress: Progress | None) -> 
 
 
 def _some(examined: Examined, rows: list[int]) -> NDArray[Any] | Inputs:
-    """Their inputs, which stay on the disk."""
+    """The inputs of some of the files, which stay on the disk."""
     everything = len(rows) == len(examined.inputs)  # the usual case
     return examined.inputs if everything else Inputs(examined.inputs, rows=np.array(rows, np.intp))
 
